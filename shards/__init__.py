@@ -1,0 +1,1 @@
+"""One shard: its log, growing segment, sealed segments, memory model, socket server and Ray actor."""

@@ -1,0 +1,108 @@
+"""Bulk loads: points that go straight into a segment of their own, and appear all at once.
+
+    begin     a builder is made, with room for the rows to expect
+    rows      batches are added, in order: files and graph grow, nobody sees them
+    prepare   the segment is made durable under its final name; a crash from here on does not lose it
+    commit    one log op attaches it: from that LSN on every search sees all of it, older versions of its points die
+    abort     nothing is left
+
+Rows are not acknowledged one by one: the commit is what makes them count. A prepared segment survives a restart and
+can still be committed; one that nobody asks for any more is removed by the next load that begins after `ORPHAN_S`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from time import time
+
+from shards.batch import PointBatch
+from shards.collection import SEGMENTS_FOLDER, ShardCollection
+from shards.distance import first_non_finite_row
+from shards.errors import BadVector, DimensionMismatch, InvalidRequest, NotFound
+from shards.log_frame import LogOp, OpKind
+from shards.sealed import SealedSegment, open_segment
+from shards.segment_builder import BUILDING_SUFFIX, SegmentBuilder
+
+PREFIX = "bulk-"
+ORPHAN_S = 3600.0
+
+
+class BulkSession:
+    """One load into one collection on one shard. Its steps run on a thread of its own, in order."""
+
+    def __init__(self, collection: ShardCollection, session: bytes, expected_rows: int) -> None:
+        self.name = PREFIX + session.hex()
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="bulk")
+        self._collection = collection
+        self._session = session
+        self._folder = collection.folder / SEGMENTS_FOLDER / self.name
+        self._builder: SegmentBuilder | None = None
+        self._sealed: SealedSegment | None = None
+        if not self._folder.exists():
+            threads = collection.settings.build_threads
+            self._builder = SegmentBuilder(self._folder, collection.shape, expected_rows, threads)
+
+    def add(self, batch: PointBatch) -> int:
+        """Add rows; returns how many there are now. Raises InvalidRequest, and nothing of the batch is kept."""
+        if self._builder is None:
+            raise InvalidRequest(f"load {self.name} is already prepared and takes no more rows")
+        if batch.dim != self._collection.dim:
+            raise DimensionMismatch(f"Vector dimension error: expected dim: {self._collection.dim}, got {batch.dim}")
+        if (bad_row := first_non_finite_row(batch.vectors)) is not None:
+            raise BadVector(f"vector {bad_row} of a load's batch holds a NaN or an infinite component")
+        self._builder.add(batch)
+        return self._builder.row_count
+
+    def prepare(self) -> dict[str, int]:
+        """Make the segment durable; says how many rows it has, and how many were superseded by later ones."""
+        superseded = 0
+        graph = None
+        if self._builder is not None:
+            if not self._builder.row_count:
+                self._builder.abort()
+                return {"rows": 0, "superseded": 0}
+            superseded = self._builder.finish(None)
+            graph, self._builder = self._builder.graph, None
+        self._sealed = open_segment(self._folder, 0, graph)
+        self._sealed.exact_scan_bytes = self._collection.settings.exact_scan_bytes
+        return {"rows": self._sealed.row_count, "superseded": superseded}
+
+    def attach_op(self) -> LogOp | None:
+        """The op that makes the load count, or None where it has no rows; its id, the session's, lets it repeat."""
+        if self._sealed is None:
+            if self._folder.exists():
+                raise InvalidRequest(f"load {self.name} has to be prepared before it is committed")
+            return None
+        self._collection.prepared[self.name] = self._sealed
+        return LogOp(OpKind.ATTACH, self._session, self.name.encode())
+
+    def abort(self) -> None:
+        """Remove what was built."""
+        if self._builder is not None:
+            self._builder.abort()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def close(self) -> None:
+        """End the thread."""
+        self.thread.shutdown(wait=False)
+
+
+def check_known(sessions: dict[bytes, BulkSession], session: bytes) -> BulkSession:
+    """The session, or NotFound: it was never begun, or the shard restarted before it was prepared."""
+    if session not in sessions:
+        raise NotFound(f"this shard knows no load {session.hex()}: it restarted since; begin the load again")
+    return sessions[session]
+
+
+def remove_orphans(collection: ShardCollection) -> list[Path]:
+    """Remove the leftovers of loads that ended long ago without a commit; returns what was removed."""
+    attached = {segment.name for segment in collection.sealed} | set(collection.prepared)
+    removed = []
+    for path in (collection.folder / SEGMENTS_FOLDER).glob(PREFIX + "*"):
+        is_attached = path.name.removesuffix(BUILDING_SUFFIX) in attached
+        if not is_attached and time() - path.stat().st_mtime > ORPHAN_S:
+            shutil.rmtree(path, ignore_errors=True)
+            removed.append(path)
+    return removed

@@ -1,0 +1,172 @@
+"""One collection as one shard holds it: a log, a growing segment, frozen ones that wait for their graph, sealed ones.
+
+A write is checked, appended to the log (fsynced: the commit), applied, then acknowledged; `commit` does these in
+order. A search sees exactly what was applied. Invariants:
+
+- A point lives in at most one segment: applying a write first kills the older rows of its keys.
+- Segments join in the order of their LSNs, so whatever a write finds is older than itself.
+
+The object is owned by one thread (shards/host.py's loop), which alone applies writes and swaps segments. A search may
+run on another: it works on `segments()`, a list taken once. How a frozen segment becomes a sealed one is
+shards/sealing.py's affair; how a folder becomes this object, shards/recovery.py's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from shards.batch import PointBatch, Vectors, decode_batch, decode_keys, make_batch
+from shards.distance import first_non_finite_row
+from shards.errors import BadVector, DimensionMismatch
+from shards.growing import GrowingSegment, rows_that_fit
+from shards.hits import Hits
+from shards.hnsw import GraphShape
+from shards.index import SearchPlan, VectorIndex
+from shards.log_frame import LogOp, OpKind
+from shards.nearest import Want, nearest
+from shards.op_history import OpHistory
+from shards.point_ids import KeyArray, key_array, same_width
+from shards.records import Records
+from shards.schema import CollectionSpec
+from shards.sealed import SealedSegment, open_segment
+from shards.settings import ShardSettings
+from shards.wal import Wal
+
+SEGMENTS_FOLDER = "segments"
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenSegment:
+    """A full growing segment that waits for its graph; every op up to `through_lsn` is in it or was sealed before."""
+
+    name: str
+    growing: GrowingSegment
+    through_lsn: int
+
+
+class ShardCollection:
+    """See the module. Made by shards/recovery.py: `create_collection`, `open_collection`."""
+
+    def __init__(self, folder: Path, spec: CollectionSpec, settings: ShardSettings, wal: Wal) -> None:
+        self.folder = folder
+        self.spec = spec
+        self.settings = settings
+        self.wal = wal
+        self.manifest_number = 0
+        self.applied_lsn = 0
+        self.sealed: list[SealedSegment] = []
+        self.prepared: dict[str, SealedSegment] = {}
+        """Segments that a bulk load has ready, by name: attaching one of them reads nothing from the disk."""
+        self.frozen: list[FrozenSegment] = []
+        self.growing = self._new_growing(0)
+        self.history = OpHistory()
+
+    def __repr__(self) -> str:
+        held = f"{self.count()} points, {len(self.segments())} segments"
+        return f"<ShardCollection {self.folder.name}: {held}, {self.wal!r}>"
+
+    @property
+    def dim(self) -> int:
+        """Components of a vector."""
+        return self.spec.vector.size
+
+    @property
+    def shape(self) -> GraphShape:
+        """What this collection's graphs are made of."""
+        return GraphShape(self.dim, self.spec.vector.distance, self.spec.hnsw)
+
+    def segments(self) -> list[VectorIndex]:
+        """What a search reads, newest first."""
+        return [self.growing, *(frozen.growing for frozen in reversed(self.frozen)), *reversed(self.sealed)]
+
+    def count(self) -> int:
+        """Living points."""
+        return sum(segment.live_count for segment in self.segments())
+
+    def search(self, queries: Vectors, plan: SearchPlan, want: Want) -> Hits:
+        """The nearest points to each prepared query (nq, dim)."""
+        return nearest(self.segments(), queries, plan, want)
+
+    def retrieve(self, keys: KeyArray, want: Want) -> Records:
+        """Those of the points that exist, each once, in no particular order."""
+        wanted = np.unique(keys)
+        found = [(segment, rows[rows >= 0]) for segment in self.segments() for rows in [segment.find(wanted)]]
+        found = [(segment, rows) for segment, rows in found if len(rows)]
+        if not found:
+            return Records(np.zeros(0, np.uint64), make_batch(key_array([]), np.zeros((0, 0), np.float32), []))
+        width = self.dim if want.vectors else 0
+        batch = make_batch(
+            np.concatenate(same_width(segment.keys_of(rows) for segment, rows in found)),
+            np.concatenate([segment.vectors_of(rows)[:, :width] for segment, rows in found]),
+            [segment.payload(row) if want.payloads else b"" for segment, rows in found for row in rows.tolist()],
+        )
+        return Records(np.concatenate([segment.versions_of(rows) for segment, rows in found]), batch)
+
+    def check(self, op: LogOp) -> None:
+        """Raises InvalidRequest or Corrupt unless the op can be applied. What this refuses is never logged."""
+        if op.kind is OpKind.DELETE:
+            decode_keys(op.body)
+        elif op.kind is OpKind.UPSERT:
+            batch = decode_batch(op.body)
+            if batch.dim != self.dim:
+                raise DimensionMismatch(f"Vector dimension error: expected dim: {self.dim}, got {batch.dim}")
+            if (bad_row := first_non_finite_row(batch.vectors)) is not None:
+                raise BadVector(f"vector {bad_row} of an upsert holds a NaN or an infinite component")
+
+    def commit(self, ops: list[LogOp], epoch: int) -> int:
+        """Check, log and apply ops; returns the LSN of the first. For callers that need no loop of their own."""
+        for op in ops:
+            self.check(op)
+        first_lsn = self.wal.append(ops, epoch)
+        for lsn, op in enumerate(ops, first_lsn):
+            self.apply(op, lsn)
+        return first_lsn
+
+    def apply(self, op: LogOp, lsn: int) -> None:
+        """Let a logged op take effect in every later search."""
+        if op.kind is OpKind.UPSERT:
+            self._apply_upsert(decode_batch(op.body), lsn)
+        elif op.kind is OpKind.DELETE:
+            self._kill(decode_keys(op.body), self.segments())
+        else:
+            self._apply_attach(bytes(op.body).decode(), lsn)
+        self.history.add(op.op_id, lsn)
+
+    def freeze(self, through_lsn: int, next_batch_rows: int = 0) -> None:
+        """Put the growing segment in the queue for its graph; start a new one, and a new log file."""
+        if self.growing.row_count:
+            self.frozen.append(FrozenSegment(f"seg-{through_lsn:020d}", self.growing, through_lsn))
+        self.growing = self._new_growing(next_batch_rows)
+        self.wal.rotate()
+
+    def open_sealed(self, name: str, lsn: int) -> SealedSegment:
+        """Open one of this collection's sealed segments by its name."""
+        segment = open_segment(self.folder / SEGMENTS_FOLDER / name, lsn)
+        segment.exact_scan_bytes = self.settings.exact_scan_bytes
+        return segment
+
+    def _apply_upsert(self, batch: PointBatch, lsn: int) -> None:
+        if not self.growing.has_room_for(len(batch)):
+            self.freeze(lsn - 1, len(batch))
+        self._kill(batch.keys, self.segments()[1:])  # the growing segment sees to its own overwrites
+        self.growing.append(batch, lsn)
+
+    def _apply_attach(self, name: str, lsn: int) -> None:
+        segment = self.prepared.pop(name, None) or self.open_sealed(name, lsn)
+        segment.lsn = lsn
+        self._kill(segment.live_keys(), self.segments())
+        self.sealed.append(segment)
+
+    @staticmethod
+    def _kill(keys: KeyArray, segments: list[VectorIndex]) -> None:
+        for segment in segments:
+            if segment.live_count:
+                rows = segment.find(keys)
+                segment.kill(np.unique(rows[rows >= 0]))
+
+    def _new_growing(self, rows_min: int) -> GrowingSegment:
+        capacity = max(rows_that_fit(self.settings.seal_bytes, self.dim), rows_min)
+        return GrowingSegment(capacity, self.dim, self.spec.vector.distance)

@@ -1,0 +1,152 @@
+"""The write path of one collection on the shard's loop: group commit, then sealing behind the searchers' back.
+
+Writes that arrive while an fsync is under way wait and leave together in the next frame: one fsync for all that wait.
+The log and manifests are written by one disk thread, so that they are never at odds; graphs are built by a thread
+that the host's collections share. Everything that searches see is changed on the loop alone.
+
+Back-pressure: while `frozen_segments_max` segments wait for their graph, the next group waits for a build. While
+building fails (a full disk), it is tried again every `BUILD_RETRY_S`, and writers wait; searches go on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+
+from shards import sealing
+from shards.collection import ShardCollection
+from shards.errors import ShardUnavailable
+from shards.log_frame import LogOp
+
+GROUP_BYTES_MAX = 32 * 1024 * 1024
+"""A group commit's size: bounds its fsync, and the frame that a recovery reads at once."""
+
+BUILD_RETRY_S = 2.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Waiting:
+    op: LogOp
+    epoch: int
+    done: asyncio.Future[int]
+
+
+class Committer:
+    """Owns the writes of one collection. All methods run on the loop."""
+
+    def __init__(self, collection: ShardCollection, builders: Executor) -> None:
+        self.collection = collection
+        self._builders = builders
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
+        self._waiting: deque[_Waiting] = deque()
+        self._pending: dict[bytes, asyncio.Future[int]] = {}
+        self._commit_task: asyncio.Task[None] | None = None
+        self._seal_task: asyncio.Task[None] | None = None
+        self._room = asyncio.Event()
+        self._closed = False
+
+    def submit(self, op: LogOp, epoch: int) -> asyncio.Future[int]:
+        """The LSN of a checked op, once it is durable and applied. A repeated operation gets the LSN of the first."""
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[int] = loop.create_future()
+        if self._closed:
+            done.set_exception(ShardUnavailable("the shard is stopping"))
+            return done
+        lsn = self.collection.history.lsn_of(op.op_id)
+        if lsn is not None:
+            done.set_result(lsn)
+            return done
+        if op.op_id in self._pending:
+            return self._pending[op.op_id]
+        self._pending[op.op_id] = done
+        self._waiting.append(_Waiting(op, epoch, done))
+        if self._commit_task is None:
+            self._commit_task = loop.create_task(self._commit_all())
+        return done
+
+    def seal_soon(self) -> None:
+        """See to it that frozen segments get their graphs."""
+        if self.collection.frozen and self._seal_task is None and not self._closed:
+            self._seal_task = asyncio.get_running_loop().create_task(self._seal_all())
+
+    async def close(self) -> None:
+        """Let the waiting writes finish, then close the log. A build under way is left: the log has its points."""
+        self._closed = True
+        if self._seal_task is not None:
+            self._seal_task.cancel()
+            self._room.set()
+        if self._commit_task is not None:
+            await asyncio.wait([self._commit_task])
+        await asyncio.get_running_loop().run_in_executor(self._disk, self.collection.wal.close)
+        self._disk.shutdown(wait=False)
+
+    async def _commit_all(self) -> None:
+        try:
+            while self._waiting:
+                await self._wait_for_room()
+                await self._commit(self._next_group())
+                self.seal_soon()
+        finally:
+            self._commit_task = None
+
+    def _next_group(self) -> list[_Waiting]:
+        group, size = [self._waiting.popleft()], 0
+        while self._waiting and self._waiting[0].epoch == group[0].epoch and size < GROUP_BYTES_MAX:
+            size += len(self._waiting[0].op.body)
+            group.append(self._waiting.popleft())
+        return group
+
+    async def _commit(self, group: list[_Waiting]) -> None:
+        ops = [waiting.op for waiting in group]
+        append = self.collection.wal.append
+        try:
+            first_lsn = await asyncio.get_running_loop().run_in_executor(self._disk, append, ops, group[0].epoch)
+            for lsn, waiting in enumerate(group, first_lsn):
+                self.collection.apply(waiting.op, lsn)
+                self._finish(waiting, lsn)
+        except Exception as error:
+            for waiting in group:
+                self._finish(waiting, error)
+
+    def _finish(self, waiting: _Waiting, outcome: int | Exception) -> None:
+        self._pending.pop(waiting.op.op_id, None)
+        if waiting.done.done():
+            return
+        if isinstance(outcome, Exception):
+            waiting.done.set_exception(outcome)
+        else:
+            waiting.done.set_result(outcome)
+
+    async def _wait_for_room(self) -> None:
+        while len(self.collection.frozen) >= self.collection.settings.frozen_segments_max and not self._closed:
+            self.seal_soon()
+            self._room.clear()
+            await self._room.wait()
+
+    async def _seal_all(self) -> None:
+        loop = asyncio.get_running_loop()
+        collection = self.collection
+        try:
+            while collection.frozen:
+                try:
+                    built = await loop.run_in_executor(
+                        self._builders, sealing.build, collection, collection.frozen[0]
+                    )
+                except Exception:
+                    log.exception(
+                        "sealing a segment of %s failed; it is tried again in %s s", collection, BUILD_RETRY_S
+                    )
+                    await asyncio.sleep(BUILD_RETRY_S)
+                    continue
+                sealing.install(collection, built)
+                self._room.set()
+                await loop.run_in_executor(self._disk, sealing.record, collection, sealing.plan_manifest(collection))
+        except Exception:
+            log.exception("writing a manifest of %s failed; the log still has every write", collection)
+        finally:
+            self._seal_task = None

@@ -1,0 +1,109 @@
+"""The growing segment: the newest points, in memory, searched exactly.
+
+Everything in it is in the log too, so a crash loses nothing. Its room is fixed when it is made: rows are written
+behind the last, in place, and never moved, so that a search that runs on another thread while rows are added reads
+only rows that were whole when it began (it takes `row_count` first).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from shards.batch import PointBatch, Vectors, make_batch
+from shards.distance import Distance
+from shards.index import Rows, SearchPlan, SegmentHits
+from shards.point_ids import KeyArray, key_array, key_list
+from shards.scan import scan
+
+ROW_COUNT_MIN = 64
+"""Room for so many rows, however wide they are."""
+
+
+def rows_that_fit(vector_bytes: int, dim: int) -> int:
+    """How many rows a growing segment of `vector_bytes` holds."""
+    return max(ROW_COUNT_MIN, vector_bytes // (4 * dim))
+
+
+class GrowingSegment:
+    """Points in arrival order; an overwrite is a new row, and the old one dies."""
+
+    def __init__(self, capacity: int, dim: int, distance: Distance) -> None:
+        self.capacity = capacity
+        self.distance = distance
+        self.row_count = 0
+        self.dead_count = 0
+        self._vectors = np.empty((capacity, dim), np.float32)
+        self._versions = np.empty(capacity, np.uint64)
+        self._alive = np.zeros(capacity, np.bool_)
+        self._keys: list[int] = []
+        self._payloads: list[bytes] = []
+        self._row_of_key: dict[int, int] = {}
+
+    def __repr__(self) -> str:
+        return f"<GrowingSegment {self.live_count} of {self.row_count} rows live, room for {self.capacity}>"
+
+    @property
+    def live_count(self) -> int:
+        return self.row_count - self.dead_count
+
+    @property
+    def vector_bytes(self) -> int:
+        """Bytes reserved for vectors."""
+        return self._vectors.nbytes
+
+    def has_room_for(self, count: int) -> bool:
+        return self.row_count + count <= self.capacity
+
+    def append(self, batch: PointBatch, lsn: int) -> None:
+        """Add points that were written at `lsn`. The batch must fit; of a key that comes twice the last row lives."""
+        start, end = self.row_count, self.row_count + len(batch)
+        assert end <= self.capacity, "the shard makes room before it appends"
+        self._vectors[start:end] = batch.vectors
+        self._versions[start:end] = lsn
+        self._alive[start:end] = True
+        keys = key_list(batch.keys)
+        self._keys += keys
+        self._payloads += [batch.payload(row) for row in range(len(batch))]
+        for row, key in enumerate(keys, start):
+            older = self._row_of_key.get(key)
+            if older is not None:
+                self._alive[older] = False
+                self.dead_count += 1
+            self._row_of_key[key] = row
+        self.row_count = end  # last: a concurrent search sees whole rows only
+
+    def search(self, queries: Vectors, plan: SearchPlan) -> SegmentHits:
+        count = self.row_count
+        alive = self._alive[:count] if self.dead_count else None
+        return scan(self._vectors[:count], queries, plan.k, self.distance, alive)
+
+    def find(self, keys: KeyArray) -> Rows:
+        row_of_key = self._row_of_key
+        return np.array([row_of_key.get(key, -1) for key in key_list(keys)], np.int64)
+
+    def kill(self, rows: Rows) -> None:
+        for row in rows.tolist():
+            del self._row_of_key[self._keys[row]]
+        self._alive[rows] = False
+        self.dead_count += len(rows)
+
+    def keys_of(self, rows: Rows) -> KeyArray:
+        return key_array([self._keys[row] for row in rows.reshape(-1).tolist()]).reshape(rows.shape)
+
+    def versions_of(self, rows: Rows) -> npt.NDArray[np.uint64]:
+        return self._versions[rows]
+
+    def vectors_of(self, rows: Rows) -> Vectors:
+        return self._vectors[rows]
+
+    def payload(self, row: int) -> bytes:
+        return self._payloads[row]
+
+    def live_rows(self) -> Rows:
+        """The rows that live now, ascending."""
+        return np.flatnonzero(self._alive[: self.row_count])
+
+    def take(self, rows: Rows) -> PointBatch:
+        """Copies of the given rows as a batch."""
+        return make_batch(self.keys_of(rows), self._vectors[rows], [self._payloads[row] for row in rows.tolist()])

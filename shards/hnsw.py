@@ -1,0 +1,132 @@
+"""The only file that imports hnswlib: one graph, and a guard for each of the library's traps.
+
+- Its `ef` is one number for the whole index, but a search uses max(ef, k). So ef is set to 1 once, and a search asks
+  for k = its own ef: every query has its own, and none races another.
+- `knn_query` throws for the whole batch when one row finds fewer than k. k is clamped to what the graph holds; on a
+  throw each row is tried alone, and the rows that still fail come back unfound for the caller to scan.
+- `save_index` ignores I/O errors: the length is compared with what the index says of itself; the caller checksums.
+- `load_index` trusts its bytes: callers verify length and checksum first (shards/segment_files.py does).
+- Adding and searching at once is not allowed: a graph is built by one owner, then only searched.
+
+Cosine vectors arrive normalised, so they use the `ip` space: hnswlib's `cosine` would normalise again at each call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import hnswlib
+import numpy as np
+
+from shards.batch import Vectors
+from shards.distance import Distance
+from shards.errors import Corrupt, StorageFull
+from shards.index import SegmentHits
+from shards.schema import HnswSpec
+
+_SPACES = {Distance.COSINE: "ip", Distance.DOT: "ip", Distance.EUCLID: "l2"}
+
+
+def has_graph(distance: Distance) -> bool:
+    """Whether hnswlib has a space for this distance."""
+    return distance in _SPACES
+
+
+@dataclass(frozen=True, slots=True)
+class GraphShape:
+    """What a graph is made of; the same shape is needed to load it."""
+
+    dim: int
+    distance: Distance
+    hnsw: HnswSpec
+
+
+def predict_graph_bytes(shape: GraphShape, capacity: int) -> int:
+    """Heap bytes of a graph with room for `capacity` rows.
+
+    Layer 0: 2m links and a count, the vector, the label, and a pointer to the upper links; then a lock (40), a level
+    (4) and a label-map entry (about 46) each; upper layers hold capacity / (m - 1) nodes with m links and a count.
+    Checked against resident bytes: benchmarks/memory.py.
+    """
+    m = shape.hnsw.m
+    layer_0 = (8 * m + 4) + 4 * shape.dim + 8 + 8
+    upper = (4 * m + 4) // max(1, m - 1)
+    return capacity * (layer_0 + 40 + 4 + 46 + upper)
+
+
+class HnswGraph:
+    """A graph whose labels are row numbers."""
+
+    def __init__(self, shape: GraphShape, index: hnswlib.Index) -> None:
+        self.shape = shape
+        self._index = index
+        self._index.set_ef(1)
+
+    @classmethod
+    def empty(cls, shape: GraphShape, capacity: int) -> HnswGraph:
+        """A graph without rows, with room for `capacity`. Building the same rows in the same order on one thread
+        gives the same graph: the level generator has a fixed seed.
+        """
+        index = hnswlib.Index(space=_SPACES[shape.distance], dim=shape.dim)
+        index.init_index(max_elements=max(1, capacity), M=shape.hnsw.m, ef_construction=shape.hnsw.ef_construction)
+        return cls(shape, index)
+
+    @classmethod
+    def load(cls, path: Path, shape: GraphShape, row_count: int) -> HnswGraph:
+        """The graph that `save` wrote. The caller has verified the file's length and checksum."""
+        index = hnswlib.Index(space=_SPACES[shape.distance], dim=shape.dim)
+        index.load_index(str(path), max_elements=row_count)
+        if index.get_current_count() != row_count or index.M != shape.hnsw.m:
+            raise Corrupt(
+                f"{path} holds {index.get_current_count()} rows with m={index.M}, not {row_count}, {shape.hnsw.m}"
+            )
+        return cls(shape, index)
+
+    def __len__(self) -> int:
+        return int(self._index.get_current_count())
+
+    @property
+    def capacity(self) -> int:
+        return int(self._index.get_max_elements())
+
+    def add(self, vectors: Vectors, first_row: int, threads: int) -> None:
+        """Insert rows first_row, first_row + 1, …; room is doubled where it ends. Releases the GIL."""
+        needed = len(self) + len(vectors)
+        if needed > self.capacity:
+            self._index.resize_index(max(needed, 2 * self.capacity))
+        self._index.add_items(vectors, np.arange(first_row, first_row + len(vectors)), num_threads=threads)
+
+    def search(self, queries: Vectors, ef: int) -> SegmentHits:
+        """The ef nearest rows to each prepared query, dead or alive, nearest first. Releases the GIL.
+
+        A row of the answer that the graph could not fill is all -1: scan for that query.
+        """
+        ef = min(ef, len(self))
+        try:
+            labels, distances = self._index.knn_query(queries, k=ef, num_threads=1)
+        except RuntimeError:
+            return self._search_each(queries, ef)
+        return SegmentHits(labels.view(np.int64), distances)
+
+    def _search_each(self, queries: Vectors, ef: int) -> SegmentHits:
+        rows = np.full((len(queries), ef), -1, np.int64)
+        distances = np.full((len(queries), ef), np.inf, np.float32)
+        for number, query in enumerate(queries):
+            try:
+                labels, found = self._index.knn_query(query, k=ef, num_threads=1)
+            except RuntimeError:
+                continue
+            rows[number], distances[number] = labels[0].view(np.int64), found[0]
+        return SegmentHits(rows, distances)
+
+    def save(self, path: Path) -> None:
+        """Write the graph. Its bytes are not yet durable, nor checked beyond their number."""
+        try:
+            self._index.save_index(str(path))
+            written = path.stat().st_size
+        except (RuntimeError, OSError) as error:
+            raise StorageFull(f"the graph could not be written to {path}: {error}") from error
+        expected = int(self._index.index_file_size())
+        if written != expected:
+            raise StorageFull(f"{path} has {written} bytes instead of {expected}: the disk is full or failing")

@@ -1,0 +1,207 @@
+"""A shard's process body: opens the folder, serves the data plane on a loop and a thread of its own.
+
+Ray's actor (shards/actor.py) is a thin shell round it, and tests use it without Ray. A folder that is missing or
+another's does not stop it: it serves, and answers every request with Unavailable and the reason. Public methods may
+be called from any thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import threading
+import uuid
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import uvloop
+
+from shards.committer import Committer
+from shards.errors import ShoalError, Unavailable
+from shards.identity import ShardIdentity, check_shard_folder, lock_shard_folder
+from shards.recovery import create_collection, open_collection
+from shards.schema import CollectionSpec
+from shards.server import ShardConnection
+from shards.service import Hosted, ShardService
+from shards.settings import ShardSettings
+
+START_S = 30.0
+DROPPED_SUFFIX = ".dropped"
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class HostDescription:
+    """How to reach a shard, and what it can't serve. `collections`: uid -> problem, or None where all is well."""
+
+    address: tuple[str, int]
+    incarnation: str
+    problem: str | None
+    collections: dict[str, str | None]
+
+
+class ShardHost:
+    """One shard, running. `start` before anything else; `stop` ends it for good."""
+
+    def __init__(
+        self,
+        folder: Path,
+        identity: ShardIdentity,
+        secret: bytes,
+        bind_host: str = "127.0.0.1",
+        settings: ShardSettings | None = None,
+    ) -> None:
+        self.folder = folder
+        self.identity = identity
+        self.incarnation = uuid.uuid4().hex
+        self._secret = secret
+        self._bind_host = bind_host
+        self._settings = settings or ShardSettings()
+        self._loop = uvloop.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="data-plane", daemon=True)
+        self._searchers = ThreadPoolExecutor(self._settings.search_threads, thread_name_prefix="search")
+        self._builders = ThreadPoolExecutor(1, thread_name_prefix="build")
+        self._service = ShardService(identity, self._settings, self._searchers)
+        self._connections: set[ShardConnection] = set()
+        self._server: asyncio.Server | None = None
+        self._address: tuple[str, int] = ("", 0)
+        self._lock: int | None = None
+        self._changes = asyncio.Lock()
+
+    def __repr__(self) -> str:
+        return f"<ShardHost {self.identity.shard_id} at {self._address}, {len(self._service.hosted)} collections>"
+
+    @property
+    def problem(self) -> str | None:
+        """Why this shard can't answer anything, or None."""
+        return self._service.problem
+
+    def start(self) -> tuple[str, int]:
+        """Check the folder, listen on a free port; returns host and port."""
+        try:
+            check_shard_folder(self.folder, self.identity)
+            self._lock = lock_shard_folder(self.folder)
+        except ShoalError as error:
+            self._service.problem = error.message
+        self._thread.start()
+        return self._call(self._listen(), START_S)
+
+    def ensure_collection(self, uid: str, spec: CollectionSpec, epoch: int, create: bool) -> None:
+        """Serve a collection: open it, or first make its files where `create`. Harmless to repeat; a new epoch is
+        taken over.
+
+        Where its files are missing or damaged it answers Unavailable with the reason; only `create` raises.
+        """
+        self._call(self._ensure(uid, spec, epoch, create), None)
+
+    def drop_collection(self, uid: str) -> None:
+        """Stop serving a collection and remove its files. Harmless to repeat."""
+        self._call(self._drop(uid), None)
+
+    def describe(self) -> HostDescription:
+        """How things are now."""
+        collections: dict[str, str | None] = {uid.hex(): None for uid in list(self._service.hosted)}
+        collections.update({uid.hex(): problem for uid, problem in list(self._service.problems.items())})
+        return HostDescription(self._address, self.incarnation, self.problem, collections)
+
+    def stop(self) -> None:
+        """Finish waiting writes, mark the logs clean, end the thread. Harmless to repeat."""
+        if not self._thread.is_alive():
+            return
+        self._call(self._shut_down(), None)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._searchers.shutdown(wait=False, cancel_futures=True)
+        self._builders.shutdown(wait=False, cancel_futures=True)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _call(self, steps: Coroutine[Any, Any, T], timeout_s: float | None) -> T:
+        return asyncio.run_coroutine_threadsafe(steps, self._loop).result(timeout_s)
+
+    async def _listen(self) -> tuple[str, int]:
+        limit = self._settings.frame_bytes_max
+        self._server = await asyncio.get_running_loop().create_server(
+            lambda: self._remember(ShardConnection(self._service, self._secret, limit, self._connections.discard)),
+            self._bind_host,
+            0,
+        )
+        self._address = self._server.sockets[0].getsockname()[:2]
+        return self._address
+
+    def _remember(self, connection: ShardConnection) -> ShardConnection:
+        self._connections.add(connection)
+        return connection
+
+    async def _ensure(self, uid: str, spec: CollectionSpec, epoch: int, create: bool) -> None:
+        key = bytes.fromhex(uid)
+        async with self._changes:
+            hosted = self._service.hosted.get(key)
+            if hosted is not None:
+                hosted.epoch = epoch
+                return
+            try:
+                hosted = await asyncio.to_thread(self._open, uid, spec, epoch, create)
+            except ShoalError as error:
+                log.error("collection %s can't be served: %s", uid, error.message)
+                self._service.problems[key] = error.message
+                if create:
+                    raise
+                return
+            self._service.problems.pop(key, None)
+            self._service.hosted[key] = hosted
+            hosted.committer.seal_soon()
+
+    def _open(self, uid: str, spec: CollectionSpec, epoch: int, create: bool) -> Hosted:
+        if self.problem is not None:
+            raise Unavailable(self.problem)
+        folder = self.folder / uid
+        try:
+            if create:
+                create_collection(folder, uid, spec)
+            opened = open_collection(folder, uid, self._settings)
+        except OSError as error:
+            raise Unavailable(f"{folder} can't be used: {error}") from error
+        for note in opened.notes:
+            log.warning("recovery: %s", note)
+        return Hosted(opened.collection, epoch, Committer(opened.collection, self._builders))
+
+    async def _drop(self, uid: str) -> None:
+        key = bytes.fromhex(uid)
+        async with self._changes:
+            hosted = self._service.hosted.pop(key, None)
+            self._service.problems.pop(key, None)
+            if hosted is not None:
+                await self._close(hosted)
+            await asyncio.to_thread(self._remove_files, self.folder / uid)
+
+    @staticmethod
+    def _remove_files(folder: Path) -> None:
+        # Renamed first: a crash in between leaves a name that no collection has, never half a collection.
+        dropped = folder.with_name(folder.name + DROPPED_SUFFIX)
+        if folder.exists():
+            shutil.rmtree(dropped, ignore_errors=True)
+            folder.rename(dropped)
+        shutil.rmtree(dropped, ignore_errors=True)
+
+    @staticmethod
+    async def _close(hosted: Hosted) -> None:
+        for session in hosted.sessions.values():
+            session.close()
+        await hosted.committer.close()
+
+    async def _shut_down(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        for hosted in self._service.hosted.values():
+            await self._close(hosted)
+        for connection in list(self._connections):
+            connection.close()

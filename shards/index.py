@@ -1,0 +1,64 @@
+"""What a shard asks of a segment, whether it grows or is sealed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from shards.batch import Vectors
+from shards.point_ids import KeyArray
+
+Rows = npt.NDArray[Any]
+"""Row numbers within one segment, an integer dtype; -1 for none."""
+
+
+class SegmentHits(NamedTuple):
+    """rows (nq, width), nearest first, -1 where there is none; distances float32 (nq, width), +inf there."""
+
+    rows: Rows
+    distances: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchPlan:
+    """How to search: the k nearest, with `ef` candidates in a graph; `exact` measures every row."""
+
+    k: int
+    ef: int
+    exact: bool = False
+
+
+class VectorIndex(Protocol):
+    """A segment: rows of points, searched by vector and found by key. Rows never move; they only die."""
+
+    @property
+    def row_count(self) -> int:
+        """Rows, the dead included."""
+
+    @property
+    def live_count(self) -> int:
+        """Rows that count."""
+
+    def search(self, queries: Vectors, plan: SearchPlan) -> SegmentHits:
+        """The nearest living rows to each prepared query (nq, dim)."""
+
+    def find(self, keys: KeyArray) -> Rows:
+        """The living row of each key, -1 where the segment has none."""
+
+    def kill(self, rows: Rows) -> None:
+        """Let living rows no longer count (deleted, or overwritten elsewhere)."""
+
+    def keys_of(self, rows: Rows) -> KeyArray:
+        """The keys of rows, any shape."""
+
+    def versions_of(self, rows: Rows) -> npt.NDArray[np.uint64]:
+        """The LSN of the last write of rows, any shape."""
+
+    def vectors_of(self, rows: Rows) -> Vectors:
+        """Copies of the stored vectors, shape rows.shape + (dim,)."""
+
+    def payload(self, row: int) -> bytes:
+        """The stored JSON bytes of one row, b"" for none."""

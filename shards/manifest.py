@@ -1,0 +1,105 @@
+"""Which sealed segments a collection has on a shard, and up to which LSN they replace the log.
+
+A manifest is one small checksummed file, written under a new number and made visible by an atomic rename. The two
+newest are kept, with the log that the older one needs: where the newest is damaged, the older one and the log give
+the same points. Rows that died in a sealed segment are kept beside it, as a bitmap that a manifest names.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from shards.disk import write_durably
+from shards.errors import Corrupt
+from shards.segment_files import seal_json, unseal_json
+
+FORMAT = 1
+KEPT_COUNT = 2
+_PREFIX, _SUFFIX = "manifest-", ".json"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SegmentEntry(_Frozen):
+    """One segment. `dead_file` names the bitmap of its dead rows, where there are any, `dead_crc32c` its checksum."""
+
+    name: str
+    lsn: Annotated[int, Field(ge=0)]
+    dead_file: str | None = None
+    dead_crc32c: int = 0
+
+
+class Manifest(_Frozen):
+    """`applied_lsn`: every op up to it is in the segments. `durable_lsn`: the log's last LSN at the time."""
+
+    format: int = FORMAT
+    number: Annotated[int, Field(ge=1)]
+    applied_lsn: Annotated[int, Field(ge=0)] = 0
+    durable_lsn: Annotated[int, Field(ge=0)] = 0
+    segments: tuple[SegmentEntry, ...] = ()
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Make a manifest the newest one, durably."""
+    write_durably(folder / _file_name(manifest.number), seal_json(manifest.model_dump(mode="json")))
+
+
+def read_manifests(folder: Path) -> tuple[list[Manifest], list[str]]:
+    """The readable manifests, newest first, and what is wrong with the others. Raises Corrupt where none is."""
+    readable, problems = [], []
+    for number in sorted(_numbers(folder), reverse=True):
+        path = folder / _file_name(number)
+        try:
+            readable.append(Manifest.model_validate(unseal_json(path)))
+        except (Corrupt, ValidationError) as error:
+            problems.append(error.message if isinstance(error, Corrupt) else f"{path}: {error.errors()[0]['msg']}")
+    if not readable:
+        raise Corrupt(f"{folder} has no readable manifest: {'; '.join(problems) or 'there is none'}")
+    return readable, problems
+
+
+def drop_manifests_before(folder: Path, number: int) -> None:
+    """Remove manifests with smaller numbers, and the dead bitmaps that belong to them."""
+    for old in _numbers(folder):
+        if old < number:
+            (folder / _file_name(old)).unlink()
+            for bitmap in folder.glob(f"dead-{old:08d}-*.bits"):
+                bitmap.unlink()
+
+
+def write_dead(folder: Path, number: int, segment: str, dead: npt.NDArray[np.bool_]) -> tuple[str, int]:
+    """Write a segment's dead rows for manifest `number`; returns the file's name and checksum."""
+    name = f"dead-{number:08d}-{segment}.bits"
+    content = np.packbits(dead).tobytes()
+    write_durably(folder / name, content)
+    return name, google_crc32c.value(content)
+
+
+def read_dead(folder: Path, entry: SegmentEntry, row_count: int) -> npt.NDArray[np.bool_] | None:
+    """The dead rows bool (row_count,) that an entry names, or None. Raises Corrupt, naming the file."""
+    if entry.dead_file is None:
+        return None
+    path = folder / entry.dead_file
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise Corrupt(f"{path} is missing") from None
+    if google_crc32c.value(content) != entry.dead_crc32c or len(content) != (row_count + 7) // 8:
+        raise Corrupt(f"{path} is damaged: its length or checksum is wrong")
+    return np.unpackbits(np.frombuffer(content, np.uint8), count=row_count).view(np.bool_)
+
+
+def _numbers(folder: Path) -> list[int]:
+    return [int(path.name[len(_PREFIX) : -len(_SUFFIX)]) for path in folder.glob(f"{_PREFIX}*{_SUFFIX}")]
+
+
+def _file_name(number: int) -> str:
+    return f"{_PREFIX}{number:08d}{_SUFFIX}"

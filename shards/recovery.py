@@ -1,0 +1,113 @@
+"""From a folder to a collection: creating one, and opening what a shutdown or a crash left.
+
+    collection.json   uid and spec, checksummed, written last when the collection is made
+    manifest-N.json   see shards/manifest.py
+    wal/              see shards/wal.py
+    segments/         see shards/segment_files.py
+
+Opening takes the newest manifest whose segments are whole (the older one where the newest is damaged), and replays
+the log behind it. Where a bulk load attached a segment, the log says at which LSN: the segment joins when the replay
+gets there. Nothing here ever makes an empty collection out of a missing or damaged one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from shards.collection import SEGMENTS_FOLDER, ShardCollection
+from shards.disk import make_folder, write_durably
+from shards.errors import Corrupt, ShardUnavailable
+from shards.manifest import Manifest, read_dead, read_manifests, write_manifest
+from shards.schema import CollectionSpec
+from shards.segment_files import seal_json, unseal_json
+from shards.settings import ShardSettings
+from shards.wal import open_wal
+
+FORMAT = 1
+COLLECTION_FILE = "collection.json"
+WAL_FOLDER = "wal"
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An open collection, and sentences about what had to be cut or passed over to open it."""
+
+    collection: ShardCollection
+    notes: tuple[str, ...]
+
+
+def create_collection(folder: Path, uid: str, spec: CollectionSpec) -> None:
+    """Make an empty collection's files, durably. Harmless to repeat."""
+    if (folder / COLLECTION_FILE).exists():
+        return
+    make_folder(folder / SEGMENTS_FOLDER)
+    make_folder(folder / WAL_FOLDER)
+    write_manifest(folder, Manifest(number=1))
+    content = {"format": FORMAT, "uid": uid, "spec": spec.model_dump(mode="json")}
+    write_durably(folder / COLLECTION_FILE, seal_json(content))
+
+
+def open_collection(folder: Path, uid: str, settings: ShardSettings) -> Opened:
+    """Open a collection and replay its log.
+
+    Raises ShardUnavailable where its files are missing, Corrupt, naming the file, where they are damaged.
+    """
+    spec = _read_spec(folder, uid)
+    manifests, problems = read_manifests(folder)
+    for number, manifest in enumerate(manifests):
+        try:
+            return _open_at(folder, spec, settings, manifest, problems)
+        except Corrupt as error:
+            if number == len(manifests) - 1:
+                raise
+            problems.append(f"manifest {manifest.number} was passed over: {error.message}")
+    raise AssertionError("read_manifests gives at least one")
+
+
+def _open_at(
+    folder: Path, spec: CollectionSpec, settings: ShardSettings, manifest: Manifest, problems: list[str]
+) -> Opened:
+    wal, recovery = open_wal(folder / WAL_FOLDER, manifest.applied_lsn, manifest.durable_lsn)
+    collection = ShardCollection(folder, spec, settings, wal)
+    collection.applied_lsn = manifest.applied_lsn
+    collection.manifest_number = max(int(path.stem.split("-")[1]) for path in folder.glob("manifest-*.json"))
+    for entry in manifest.segments:
+        if entry.lsn > manifest.applied_lsn:
+            continue  # attached behind this manifest's log position: the replay brings it
+        segment = collection.open_sealed(entry.name, entry.lsn)
+        dead = read_dead(folder, entry, segment.row_count)
+        if dead is not None:
+            segment.restore_dead(dead)
+        collection.sealed.append(segment)
+    for frame in recovery.frames:
+        for lsn, op in enumerate(frame.ops, frame.first_lsn):
+            if lsn > manifest.applied_lsn:
+                collection.apply(op, lsn)
+            else:
+                collection.history.add(op.op_id, lsn)
+    notes = list(problems)
+    if recovery.cut is not None:
+        cut = recovery.cut
+        notes.append(
+            f"{folder / WAL_FOLDER / cut.file}: {cut.byte_count} bytes behind offset {cut.offset}"
+            f" (LSN {cut.first_lsn}) were cut, no write in them had been acknowledged: {cut.reason}"
+        )
+    return Opened(collection, tuple(notes))
+
+
+def _read_spec(folder: Path, uid: str) -> CollectionSpec:
+    path = folder / COLLECTION_FILE
+    if not path.exists():
+        raise ShardUnavailable(f"{path} is missing: this shard has lost the collection's files; restore them")
+    content = unseal_json(path)
+    if content.get("format") != FORMAT or content.get("uid") != uid:
+        raise Corrupt(
+            f"{path} is of format {content.get('format')} and collection {content.get('uid')}, not {FORMAT}, {uid}"
+        )
+    try:
+        return CollectionSpec.model_validate(content["spec"])
+    except ValidationError as error:
+        raise Corrupt(f"{path} holds no collection: {error.errors()[0]['msg']}") from error

@@ -1,0 +1,53 @@
+"""Exact search: every row is measured.
+
+Used by the growing segment, by small sealed segments, by collections whose distance has no graph (Manhattan), and by
+requests that ask for it. The distances of one query take 4 bytes a row; rows are taken in blocks, so that the scratch
+memory stays bounded whatever the segment's size.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from shards.batch import Vectors
+from shards.distance import Distance, exact_distances
+from shards.index import SegmentHits
+
+BLOCK_BYTES = 32 * 1024 * 1024
+"""Vector bytes measured at a time; L1 and L2 distances need as much scratch."""
+
+
+def scan(
+    matrix: Vectors, queries: Vectors, k: int, distance: Distance, alive: npt.NDArray[np.bool_] | None
+) -> SegmentHits:
+    """The k nearest living rows of `matrix` (count, dim) to each of `queries` (nq, dim), nearest first.
+
+    `alive` (count,) says which rows count; None means all. Rows short of k are padded with row -1, distance +inf.
+    """
+    row_count = len(matrix)
+    width = min(k, row_count)
+    rows = np.full((len(queries), width), -1, np.int64)
+    distances = np.full((len(queries), width), np.inf, np.float32)
+    block_rows = max(1, BLOCK_BYTES // max(1, matrix.shape[1] * 4))
+    for number, query in enumerate(queries):
+        measured = np.empty(row_count, np.float32)
+        for start in range(0, row_count, block_rows):
+            block = matrix[start : start + block_rows]
+            measured[start : start + len(block)] = exact_distances(block, query, distance)
+        if alive is not None:
+            measured[~alive] = np.inf
+        nearest = smallest(measured, width)
+        distances[number] = measured[nearest]
+        rows[number] = np.where(np.isinf(distances[number]), -1, nearest)
+    return SegmentHits(rows, distances)
+
+
+def smallest(values: npt.NDArray[np.float32], k: int) -> npt.NDArray[Any]:
+    """Indices of the k smallest values, ascending."""
+    if k >= len(values):
+        return np.argsort(values, kind="stable")
+    part = np.argpartition(values, k)[:k]
+    return part[np.argsort(values[part], kind="stable")]

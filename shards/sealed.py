@@ -1,0 +1,175 @@
+"""A sealed segment: an immutable graph over mapped files, whose rows can only die.
+
+Vectors, keys, versions and payloads are mapped files: read where exact search, `with_vectors` or an answer needs
+them, and reclaimable by the system. On the heap: the graph, and one byte a row once a row has died.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from shards import segment_files as files
+from shards.batch import PointBatch, Vectors, make_batch
+from shards.errors import Corrupt
+from shards.hnsw import HnswGraph
+from shards.index import Rows, SearchPlan, SegmentHits
+from shards.point_ids import NARROW, WIDE, KeyArray, narrow, newest_of_equal, widen
+from shards.scan import scan
+
+WIDEN_FACTOR = 4
+"""Where dead rows used up a query's candidates, it is asked again for so many times as many, once; then scanned."""
+
+
+class SealedSegment:
+    """One segment. `lsn`: the version of its rows where it has no file for them (an attached segment)."""
+
+    def __init__(self, folder: Path, header: files.SegmentHeader, graph: HnswGraph | None, lsn: int) -> None:
+        self.folder = folder
+        self.header = header
+        self.lsn = lsn
+        self.exact_scan_bytes = 0
+        rows, dim = header.row_count, header.dim
+        self._graph = graph
+        self._vectors = files.map_array(folder / files.VECTORS, np.dtype(np.float32)).reshape(rows, dim)
+        self._keys = files.map_array(folder / files.KEYS, NARROW if header.key_bytes == NARROW.itemsize else WIDE)
+        self._order = files.map_array(folder / files.ORDER, np.dtype(np.int64))
+        self._offsets = files.map_array(folder / files.OFFSETS, np.dtype(np.uint64))
+        self._payloads = files.map_array(folder / files.PAYLOAD, np.dtype(np.uint8)).data
+        has_versions = files.VERSIONS in header.files
+        self._versions = files.map_array(folder / files.VERSIONS, np.dtype(np.uint64)) if has_versions else None
+        self._alive: npt.NDArray[np.bool_] | None = None
+        self._live_count = header.live_count
+        if self._live_count < rows:
+            self._alive = np.zeros(rows, np.bool_)
+            self._alive[self._order[newest_of_equal(self._keys[self._order])]] = True
+
+    def __repr__(self) -> str:
+        return f"<SealedSegment {self.name}: {self.live_count} of {self.row_count} rows live>"
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def row_count(self) -> int:
+        return self.header.row_count
+
+    @property
+    def live_count(self) -> int:
+        return self._live_count
+
+    @property
+    def file_bytes(self) -> int:
+        return sum(seal.byte_count for seal in self.header.files.values())
+
+    @property
+    def dead(self) -> npt.NDArray[np.bool_] | None:
+        """Which rows are dead, or None where none is."""
+        return None if self._alive is None else ~self._alive
+
+    def live_keys(self) -> KeyArray:
+        """The keys of the living rows."""
+        return self._keys if self._alive is None else self._keys[self._alive]
+
+    def restore_dead(self, dead: npt.NDArray[np.bool_]) -> None:
+        """Take over the dead rows that a manifest recorded."""
+        self.kill(np.flatnonzero(dead & (True if self._alive is None else self._alive)))
+
+    def search(self, queries: Vectors, plan: SearchPlan) -> SegmentHits:
+        """See VectorIndex. Never fewer than k living rows where the segment has them."""
+        small = self._vectors.nbytes <= self.exact_scan_bytes
+        if plan.exact or self._graph is None or small or plan.k >= self.row_count:
+            return self._scan(queries, plan.k)
+        candidates = max(plan.ef, plan.k)
+        hits = self._graph.search(queries, candidates)
+        if self._alive is None and (hits.rows[:, 0] >= 0).all():
+            return SegmentHits(hits.rows[:, : plan.k], hits.distances[:, : plan.k])
+        hits = self._living(hits, plan.k)
+        if not self.live_count:
+            return hits
+        short = np.flatnonzero(hits.rows[:, min(plan.k, self.live_count) - 1] < 0)
+        if len(short):
+            self._refill(queries, plan, candidates * WIDEN_FACTOR, hits, short)
+        return hits
+
+    def find(self, keys: KeyArray) -> Rows:
+        """See VectorIndex. A binary search for each key."""
+        found = np.full(len(keys), -1, np.int64)
+        wanted, places = keys, np.arange(len(keys))
+        if self._keys.dtype == WIDE:
+            wanted = widen(keys)
+        elif keys.dtype == WIDE:
+            wanted, places = narrow(keys)
+        at = np.searchsorted(self._keys, wanted, side="right", sorter=self._order) - 1
+        rows = self._order[np.maximum(at, 0)]
+        hit = self._keys[rows] == wanted
+        if self._alive is not None:
+            hit &= self._alive[rows]
+        found[places] = np.where(hit, rows, -1)
+        return found
+
+    def kill(self, rows: Rows) -> None:
+        """See VectorIndex. `rows` are living and different."""
+        if not len(rows):
+            return
+        if self._alive is None:
+            self._alive = np.ones(self.row_count, np.bool_)
+        self._alive[rows] = False
+        self._live_count -= len(rows)
+
+    def keys_of(self, rows: Rows) -> KeyArray:
+        return self._keys[rows]
+
+    def versions_of(self, rows: Rows) -> npt.NDArray[np.uint64]:
+        return np.full(rows.shape, self.lsn, np.uint64) if self._versions is None else self._versions[rows]
+
+    def vectors_of(self, rows: Rows) -> Vectors:
+        return self._vectors[rows]
+
+    def payload(self, row: int) -> bytes:
+        return bytes(self._payloads[int(self._offsets[row]) : int(self._offsets[row + 1])])
+
+    def take(self, rows: Rows) -> PointBatch:
+        """Copies of the given rows as a batch."""
+        return make_batch(self._keys[rows], self._vectors[rows], [self.payload(row) for row in rows.tolist()])
+
+    def _scan(self, queries: Vectors, k: int) -> SegmentHits:
+        return scan(self._vectors, queries, k, self.header.distance, self._alive)
+
+    def _living(self, hits: SegmentHits, k: int) -> SegmentHits:
+        """The first k living rows of each query, in order, padded."""
+        dead = hits.rows < 0 if self._alive is None else (hits.rows < 0) | ~self._alive[hits.rows]
+        distances = np.where(dead, np.float32(np.inf), hits.distances)
+        nearest = np.argsort(distances, axis=1, kind="stable")[:, :k]
+        rows = np.take_along_axis(np.where(dead, -1, hits.rows), nearest, axis=1)
+        return SegmentHits(rows, np.take_along_axis(distances, nearest, axis=1))
+
+    def _refill(self, queries: Vectors, plan: SearchPlan, ef: int, hits: SegmentHits, short: Rows) -> None:
+        assert self._graph is not None
+        needed = min(plan.k, self.live_count)
+        wider = self._living(self._graph.search(queries[short], ef), plan.k)
+        for place, row in enumerate(short):
+            filled = SegmentHits(wider.rows[place], wider.distances[place])
+            if filled.rows[needed - 1] < 0:
+                scanned = self._scan(queries[row : row + 1], plan.k)
+                filled = SegmentHits(scanned.rows[0], scanned.distances[0])
+            hits.rows[row, : len(filled.rows)] = filled.rows
+            hits.distances[row, : len(filled.rows)] = filled.distances
+
+
+def open_segment(folder: Path, lsn: int, graph: HnswGraph | None = None) -> SealedSegment:
+    """Open a segment whose every file is first compared with its header; `graph` where it was just built.
+
+    Raises Corrupt, naming the folder and the file. (Rebuilding a damaged graph from its vectors comes with the
+    engine's next step; damaged bytes never reach hnswlib.)
+    """
+    header = files.read_header(folder)
+    damages = files.verify(folder, header) if graph is None else []
+    if damages:
+        raise Corrupt(f"{folder / damages[0].file} is damaged: {damages[0].reason}")
+    if graph is None and files.GRAPH in header.files:
+        graph = HnswGraph.load(folder / files.GRAPH, header.shape, header.row_count)
+    return SealedSegment(folder, header, graph, lsn)

@@ -1,0 +1,114 @@
+"""Builds one sealed segment, batch by batch: for a seal (one batch) and for a bulk load (many).
+
+Vectors and payloads go to their files as they come; the graph grows in memory; keys wait on the heap. `finish` makes
+everything durable and renames the folder. Not for two threads at once. Cost: hnswlib's insertion, plus one sequential
+write.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from shards import segment_files as files
+from shards.batch import PointBatch
+from shards.disk import fsync_folder, make_folder, rename_durably
+from shards.errors import StorageFull
+from shards.hnsw import GraphShape, HnswGraph, has_graph
+from shards.point_ids import KeyArray, newest_of_equal, same_width
+
+BUILDING_SUFFIX = ".building"
+
+
+class SegmentBuilder:
+    """One segment in the making, at `<folder>.building`."""
+
+    def __init__(self, folder: Path, shape: GraphShape, capacity: int, threads: int) -> None:
+        self.folder = folder
+        self.shape = shape
+        self.row_count = 0
+        self._threads = threads
+        self._building = folder.with_name(folder.name + BUILDING_SUFFIX)
+        self._graph = HnswGraph.empty(shape, capacity) if has_graph(shape.distance) else None
+        self._keys: list[KeyArray] = []
+        self._payload_lengths: list[npt.NDArray[np.uint64]] = []
+        shutil.rmtree(self._building, ignore_errors=True)
+        make_folder(self._building)
+        self._vectors: BinaryIO = open(self._building / files.VECTORS, "wb")  # noqa: SIM115 (closed by finish or abort)
+        self._payloads: BinaryIO = open(self._building / files.PAYLOAD, "wb")  # noqa: SIM115
+
+    def add(self, batch: PointBatch) -> None:
+        """Append prepared points. Of a key that comes twice the last row lives. Releases the GIL for the graph."""
+        try:
+            self._vectors.write(np.ascontiguousarray(batch.vectors).data)
+            self._payloads.write(batch.payloads)
+        except OSError as error:
+            raise StorageFull(f"writing a segment to {self._building} failed: {error}") from error
+        if self._graph is not None:
+            self._graph.add(batch.vectors, self.row_count, self._threads)
+        self._keys.append(batch.keys.copy())
+        self._payload_lengths.append(np.diff(batch.payload_offsets))
+        self.row_count += len(batch)
+
+    def finish(self, versions: npt.NDArray[np.uint64] | None) -> int:
+        """Make the segment durable under its final name; `versions` (rows,) where rows differ in theirs.
+
+        Returns how many rows were superseded by a later row of the same key.
+        """
+        self._vectors.close()
+        self._payloads.close()
+        keys = np.concatenate(same_width(self._keys))
+        order = np.argsort(keys, kind="stable")
+        live_count = int(newest_of_equal(keys[order]).sum())
+        self._write(files.KEYS, keys)
+        self._write(files.ORDER, order)
+        offsets = np.zeros(self.row_count + 1, np.uint64)
+        np.cumsum(np.concatenate(self._payload_lengths), out=offsets[1:])
+        self._write(files.OFFSETS, offsets)
+        if versions is not None:
+            self._write(files.VERSIONS, versions)
+        if self._graph is not None:
+            self._graph.save(self._building / files.GRAPH)
+        seals = {path.name: files.seal_file(path) for path in sorted(self._building.iterdir())}
+        files.write_header(
+            self._building,
+            files.SegmentHeader(
+                row_count=self.row_count,
+                live_count=live_count,
+                dim=self.shape.dim,
+                key_bytes=keys.dtype.itemsize,
+                distance=self.shape.distance,
+                hnsw=self.shape.hnsw,
+                files=seals,
+            ),
+        )
+        fsync_folder(self._building)
+        # What stands there already is a crash's leftover that no manifest names, or one that is to be replaced.
+        shutil.rmtree(self.folder, ignore_errors=True)
+        rename_durably(self._building, self.folder)
+        return self.row_count - live_count
+
+    def abort(self) -> None:
+        """Leave nothing behind."""
+        self._vectors.close()
+        self._payloads.close()
+        shutil.rmtree(self._building, ignore_errors=True)
+
+    @property
+    def graph(self) -> HnswGraph | None:
+        """The graph that was built; once finished, it may be searched instead of being loaded again."""
+        return self._graph
+
+    def _write(self, name: str, array: npt.NDArray[np.generic]) -> None:
+        try:
+            with open(self._building / name, "wb") as file:
+                file.write(np.ascontiguousarray(array).data.cast("B") if array.size else b"")
+        except OSError as error:
+            raise StorageFull(f"writing {name} of a segment to {self._building} failed: {error}") from error
+
+
+assert np.dtype(np.intp).itemsize == 8, "order.i64 is used as numpy's own index type, without a copy"

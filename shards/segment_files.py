@@ -1,0 +1,152 @@
+"""A sealed segment on disk: which files it is made of, how they become durable, and how they are verified.
+
+    segment.json   header: format, shape, and length and CRC32C of every other file; itself checksummed; written last
+    vectors.f32    float32 (rows, dim), as they are searched
+    keys.bin       uint64 or S17 (rows,)
+    order.i64      int64 (rows,): rows sorted by key, stably; of rows with equal keys only the last counts
+    versions.u64   uint64 (rows,): LSN of each row's last write; absent where all rows came with the segment's attach
+    offsets.u64    uint64 (rows + 1,): ranges in payload.bin
+    payload.bin    JSON documents, concatenated
+    graph.hnsw     hnswlib's own format; absent where the distance has no graph
+
+A segment is built in a folder with a temporary suffix and renamed when every byte is durable: a folder under its
+final name is whole, or damaged since. `verify` compares every file with the header before anything reads it.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import google_crc32c
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from shards.disk import fsync_file, write_durably
+from shards.distance import Distance
+from shards.errors import Corrupt
+from shards.hnsw import GraphShape
+from shards.schema import HnswSpec
+
+FORMAT = 1
+HEADER_FILE = "segment.json"
+VECTORS, KEYS, ORDER, VERSIONS = "vectors.f32", "keys.bin", "order.i64", "versions.u64"
+OFFSETS, PAYLOAD, GRAPH = "offsets.u64", "payload.bin", "graph.hnsw"
+_READ_BYTES = 8 * 1024 * 1024
+
+
+class FileSeal(BaseModel):
+    """What a file must be."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    byte_count: Annotated[int, Field(ge=0)]
+    crc32c: int
+
+
+class SegmentHeader(BaseModel):
+    """What a segment is. `live_count`: rows that no later row of the segment superseded."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    format: int = FORMAT
+    row_count: Annotated[int, Field(ge=1)]
+    live_count: Annotated[int, Field(ge=1)]
+    dim: Annotated[int, Field(ge=1)]
+    key_bytes: int
+    distance: Distance
+    hnsw: HnswSpec
+    files: dict[str, FileSeal]
+
+    @property
+    def shape(self) -> GraphShape:
+        return GraphShape(self.dim, self.distance, self.hnsw)
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """One file that is not what its header says."""
+
+    file: str
+    reason: str
+
+
+def seal_file(path: Path) -> FileSeal:
+    """Length and checksum of a file as the disk gives it back, after an fsync."""
+    fsync_file(path)
+    checksum = google_crc32c.Checksum()
+    byte_count = 0
+    with open(path, "rb") as file:
+        while block := file.read(_READ_BYTES):
+            checksum.update(block)
+            byte_count += len(block)
+    return FileSeal(byte_count=byte_count, crc32c=int.from_bytes(checksum.digest(), "big"))
+
+
+def write_header(folder: Path, header: SegmentHeader) -> None:
+    """The last file of a segment."""
+    write_durably(folder / HEADER_FILE, seal_json(header.model_dump(mode="json")))
+
+
+def read_header(folder: Path) -> SegmentHeader:
+    """The header. Raises Corrupt, naming the file, where it is missing or damaged."""
+    path = folder / HEADER_FILE
+    try:
+        return SegmentHeader.model_validate(unseal_json(path))
+    except ValidationError as error:
+        raise Corrupt(f"{path} is not a segment's header of format {FORMAT}: {error.errors()[0]['msg']}") from error
+
+
+def verify(folder: Path, header: SegmentHeader) -> list[Damage]:
+    """Every file of a segment that is missing, short, long, or holds other bytes than were written."""
+    damages = []
+    for name, seal in header.files.items():
+        path = folder / name
+        if not path.is_file():
+            damages.append(Damage(name, "it is missing"))
+        elif path.stat().st_size != seal.byte_count:
+            damages.append(Damage(name, f"it has {path.stat().st_size} bytes instead of {seal.byte_count}"))
+        elif seal_of(path) != seal.crc32c:
+            damages.append(Damage(name, "its checksum is wrong"))
+    return damages
+
+
+def seal_of(path: Path) -> int:
+    """CRC32C of a file, read through a mapping: no copy on the heap."""
+    if path.stat().st_size == 0:
+        return 0
+    checksum = google_crc32c.Checksum()
+    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        for start in range(0, len(mapped), _READ_BYTES):
+            checksum.update(mapped[start : start + _READ_BYTES])
+    return int.from_bytes(checksum.digest(), "big")
+
+
+def map_array(path: Path, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """A file's content as a read-only array over mapped pages (reclaimable: not a copy on the heap)."""
+    if path.stat().st_size == 0:
+        return np.zeros(0, dtype)
+    with open(path, "rb") as file:
+        return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype)
+
+
+def seal_json(content: dict[str, Any]) -> bytes:
+    """JSON that carries its own checksum."""
+    text = json.dumps(content, sort_keys=True)
+    return json.dumps({"crc32c": google_crc32c.value(text.encode()), "content": content}, indent=1).encode()
+
+
+def unseal_json(path: Path) -> dict[str, Any]:
+    """The content that `seal_json` wrote. Raises Corrupt, naming the file."""
+    try:
+        sealed = json.loads(path.read_bytes())
+        content: dict[str, Any] = sealed["content"]
+        checksum = google_crc32c.value(json.dumps(content, sort_keys=True).encode())
+        if checksum != sealed["crc32c"]:
+            raise Corrupt(f"{path} is damaged: its checksum is {checksum}, it says {sealed['crc32c']}")
+    except FileNotFoundError:
+        raise Corrupt(f"{path} is missing") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise Corrupt(f"{path} is damaged: {error}") from error
+    return content

@@ -1,0 +1,1 @@
+"""Many shards as one: slots, shard map, catalogue, gather, merge, supervisor, socket client."""

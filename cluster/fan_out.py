@@ -1,0 +1,92 @@
+"""Enacts a Gather's commands on the loop: sends through the shard clients, sets timers, and hands over the outcome.
+
+One future a request and no task a shard: answers come in by callbacks. Cancelling the future (a client that went
+away) cancels what is open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.gather import Command, Complete, Gather, Outcome, Send
+from cluster.shard_client import ShardClient
+from shards.errors import ShardUnavailable, ShoalError
+from shards.wire import Frame, Kind
+
+
+@dataclass(frozen=True, slots=True)
+class ShardRequest:
+    """What to send, the bodies by shard, and how to read an answer."""
+
+    kind: Kind
+    bodies: Mapping[int, list[Any]]
+    decode: Callable[[memoryview], Any]
+
+
+async def fan_out(
+    clients: Mapping[int, ShardClient], request: ShardRequest, deadline_s: float, patience_s: float
+) -> Outcome:
+    """Send each shard its body and gather the answers until the deadline."""
+    return await _FanOut(clients, request, deadline_s, patience_s).done
+
+
+class _FanOut:
+    def __init__(
+        self, clients: Mapping[int, ShardClient], request: ShardRequest, deadline_s: float, patience_s: float
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._clients = clients
+        self._request = request
+        now = self._loop.time()
+        self._deadline_at = now + deadline_s
+        self._gather = Gather(request.bodies, now, self._deadline_at, patience_s)
+        self._cancels: dict[int, Callable[[], None]] = {}
+        self._timers: list[asyncio.TimerHandle] = []
+        self.done: asyncio.Future[Outcome] = self._loop.create_future()
+        self.done.add_done_callback(self._clean_up)
+        self._enact(self._gather.start())
+
+    def _enact(self, commands: list[Command]) -> None:
+        for command in commands:
+            if isinstance(command, Send):
+                self._send(command.shard_id)
+            elif isinstance(command, Complete):
+                if not self.done.done():
+                    self.done.set_result(command.outcome)
+            else:
+                self._timers.append(self._loop.call_at(command.at, self._on_timer))
+
+    def _send(self, shard_id: int) -> None:
+        client = self._clients.get(shard_id)
+        if client is None:
+            error = ShardUnavailable(f"shard {shard_id} is not known to this router yet")
+            self._loop.call_soon(self._on_answer, shard_id, error)
+            return
+        remaining_s = max(0.001, self._deadline_at - self._loop.time())
+        self._cancels[shard_id] = client.request(
+            self._request.kind,
+            self._request.bodies[shard_id],
+            lambda got: self._on_answer(shard_id, got),
+            remaining_s,
+        )
+
+    def _on_answer(self, shard_id: int, got: Frame | ShoalError) -> None:
+        if not isinstance(got, ShoalError):
+            try:
+                self._enact(self._gather.on_reply(shard_id, self._request.decode(got.body)))
+                return
+            except ShoalError as error:
+                got = error
+        self._enact(self._gather.on_failure(shard_id, got, self._loop.time()))
+
+    def _on_timer(self) -> None:
+        self._enact(self._gather.on_timer(self._loop.time()))
+
+    def _clean_up(self, _: asyncio.Future[Outcome]) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        for cancel in self._cancels.values():
+            cancel()

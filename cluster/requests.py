@@ -1,0 +1,67 @@
+"""What a caller asks of the cluster and what it gets back: the engine's own words, free of any API's spelling.
+
+The HTTP layer fills these and the coordinator answers them. Pure data: vectors are numpy arrays that the caller has
+already checked and prepared (`shards.distance.prepare_vectors`), payloads are JSON bytes, ids are keys
+(`shards/point_ids.py`), distances are inner ones (they ascend).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shards.batch import Vectors
+from shards.hits import Hits
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRequest:
+    """`nq` queries that share their parameters. vectors: float32 (nq, dim), prepared.
+
+    Each is answered with at most `k` points, after the `offset` nearest ones are skipped. `ef` None means the
+    collection's own; `score_threshold` is a score as the API returns it, not a distance.
+    """
+
+    vectors: Vectors
+    k: int
+    ef: int | None = None
+    exact: bool = False
+    score_threshold: float | None = None
+    with_payload: bool = False
+    with_vectors: bool = False
+    offset: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SearchAnswer:
+    """Merged hits, offset applied. `coverage`: the fraction of the collection's shards that answered, 0 to 1."""
+
+    hits: Hits
+    coverage: float
+
+
+@dataclass(frozen=True, slots=True)
+class WriteReceipt:
+    """Where in the log the write stands."""
+
+    lsn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One stored point. payload: its JSON bytes, empty for none or where not asked for; vector: float32 (dim,)."""
+
+    key: int
+    version: int
+    payload: bytes
+    vector: Vectors | None
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionStatistics:
+    """What one shard says of its part of a collection. `growing_count` points of `point_count` have no graph yet."""
+
+    shard_id: int
+    point_count: int
+    segment_count: int
+    growing_count: int
+    bytes: int

@@ -1,0 +1,195 @@
+"""One connection to one shard: requests out, answers matched by id, reconnected when the shard comes back elsewhere.
+
+Requests of one turn of the loop leave in one write. An answer whose request was cancelled is dropped; it must never
+disturb the connection. When the connection is lost every open request fails with ShardUnavailable (it may have run):
+whoever asked decides whether to repeat it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Callable
+from typing import Any, cast
+
+from shards import handshake
+from shards.errors import ShardUnavailable, ShoalError
+from shards.wire import Frame, FrameReader, Kind, decode_error, encode_frame
+
+CONNECT_S = 5.0
+"""A connection that is not up by then has failed."""
+
+FRAME_BYTES_MAX = 1024 * 1024 * 1024
+"""Answers are bounded by what was asked for; this bounds a broken peer."""
+
+Done = Callable[[Frame | ShoalError], None]
+Address = tuple[str, int]
+
+
+class ShardClient:
+    """Lives on one loop. `retarget` says where the shard is; `request` connects when it is first needed."""
+
+    def __init__(self, shard_id: int, cluster_id: str, secret: bytes) -> None:
+        self.shard_id = shard_id
+        self.cluster_id = cluster_id
+        self.secret = secret
+        self._address: Address | None = None
+        self._incarnation = ""
+        self._link: _Link | None = None
+        self._next_id = 1
+        self._open: dict[int, Done] = {}
+
+    def __repr__(self) -> str:
+        return f"<ShardClient {self.shard_id} at {self._address}, {len(self._open)} open requests>"
+
+    def retarget(self, address: Address | None, incarnation: str) -> None:
+        """Where the shard listens now; a new incarnation means that the old connection is dead."""
+        if (address, incarnation) != (self._address, self._incarnation):
+            self._address, self._incarnation = address, incarnation
+            self._drop_link(ShardUnavailable(f"shard {self.shard_id} was restarted"))
+
+    def request(self, kind: Kind, parts: list[Any], done: Done, deadline_s: float = 0.0) -> Callable[[], None]:
+        """Send a request; `done` is called once, with the answer or an error, unless the returned function cancels
+        it.
+
+        Never calls `done` before it returns.
+        """
+        request_id, self._next_id = self._next_id, self._next_id + 1
+        self._open[request_id] = done
+        if self._address is None:
+            error = ShardUnavailable(f"shard {self.shard_id} is not running")
+            asyncio.get_running_loop().call_soon(self._finish, request_id, error)
+        else:
+            if self._link is None:
+                self._link = _Link(self, self._address)
+            self._link.send(encode_frame(kind, request_id, parts, int(deadline_s * 1000)))
+        return lambda: self._forget(request_id)
+
+    async def call(self, kind: Kind, parts: list[Any], deadline_s: float) -> Frame:
+        """The same for coroutines. Raises ShoalErrors; TimeoutError at the deadline."""
+        answer: asyncio.Future[Frame | ShoalError] = asyncio.get_running_loop().create_future()
+
+        def take(got: Frame | ShoalError) -> None:
+            if not answer.done():
+                answer.set_result(got)
+
+        cancel = self.request(kind, parts, take, deadline_s)
+        try:
+            async with asyncio.timeout(deadline_s):
+                got = await answer
+        finally:
+            cancel()
+        if isinstance(got, ShoalError):
+            raise got
+        return got
+
+    def close(self) -> None:
+        """Close the connection; open requests fail."""
+        self._drop_link(ShardUnavailable(f"the connection to shard {self.shard_id} was closed"))
+        self._address = None
+
+    # Called by the link
+
+    def on_frames(self, frames: list[Frame]) -> None:
+        """Answers arrived."""
+        for frame in frames:
+            self._finish(frame.request_id, decode_error(frame.body) if frame.kind is Kind.ERROR else frame)
+
+    def on_lost(self, link: _Link, error: ShoalError) -> None:
+        """The connection could not be made, or was lost."""
+        if link is self._link:
+            self._drop_link(error)
+
+    def _finish(self, request_id: int, got: Frame | ShoalError) -> None:
+        done = self._open.pop(request_id, None)
+        if done is not None:
+            done(got)
+
+    def _forget(self, request_id: int) -> None:
+        self._open.pop(request_id, None)
+
+    def _drop_link(self, error: ShoalError) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            link.abort()
+        open_requests, self._open = self._open, {}
+        for done in open_requests.values():
+            done(error)
+
+
+class _Link(asyncio.Protocol):
+    """One TCP connection, from connecting to lost. Frames sent before it is trusted wait."""
+
+    def __init__(self, client: ShardClient, address: Address) -> None:
+        self._client = client
+        self._address = address
+        self._reader = FrameReader(FRAME_BYTES_MAX)
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._is_trusted = False
+        self._nonces = (b"", os.urandom(handshake.NONCE_BYTES))
+        self._outgoing: list[Any] = []
+        self._flush_planned = False
+        self._task = self._loop.create_task(self._connect())
+
+    def send(self, buffers: list[Any]) -> None:
+        self._outgoing += buffers
+        if self._is_trusted and not self._flush_planned:
+            self._flush_planned = True
+            self._loop.call_soon(self._flush)
+
+    def abort(self) -> None:
+        self._task.cancel()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        try:
+            frames = list(self._reader.feed(data))
+            while frames and not self._is_trusted:
+                self._shake_hands(frames.pop(0))
+            self._client.on_frames(frames)
+        except ShoalError as error:
+            self._client.on_lost(self, error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._client.on_lost(self, self._unreachable(f"the connection was lost ({exc or 'closed by the shard'})"))
+
+    async def _connect(self) -> None:
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                await self._loop.create_connection(lambda: self, *self._address)
+        except (OSError, TimeoutError) as error:
+            self._client.on_lost(self, self._unreachable(f"connecting failed ({error or 'timed out'})"))
+
+    def _unreachable(self, why: str) -> ShardUnavailable:
+        host, port = self._address
+        return ShardUnavailable(f"shard {self._client.shard_id} at {host}:{port}: {why}")
+
+    def _shake_hands(self, frame: Frame) -> None:
+        assert self._transport is not None
+        client = self._client
+        if frame.kind is Kind.CHALLENGE:
+            self._nonces = (handshake.decode_challenge(frame.body), self._nonces[1])
+            body = handshake.encode_authenticate(client.secret, *self._nonces)
+            self._transport.writelines(encode_frame(Kind.AUTHENTICATE, 0, [body]))
+        elif frame.kind is Kind.WELCOME:
+            name = json.loads(handshake.check_welcome(client.secret, *self._nonces, frame.body))
+            if (name["shard_id"], name["cluster_id"]) != (client.shard_id, client.cluster_id):
+                raise self._unreachable(f"shard {name['shard_id']} of cluster {name['cluster_id']} answers there")
+            self._is_trusted = True
+            self._flush()
+        else:
+            raise (
+                decode_error(frame.body) if frame.kind is Kind.ERROR else self._unreachable(f"it sent {frame.kind!r}")
+            )
+
+    def _flush(self) -> None:
+        self._flush_planned = False
+        if self._transport is not None and self._outgoing and not self._transport.is_closing():
+            self._transport.writelines(self._outgoing)
+            self._outgoing = []

@@ -1,0 +1,94 @@
+"""The cluster as routers see it, and the calls that they make to the control plane.
+
+Frozen models that travel between processes and as JSON. A ClusterState is a whole picture, never a difference: a
+router that missed ten versions needs only the newest. It holds what is visible, that is ready collections only.
+
+Versions grow with every visible change and never go back, also over restarts of the supervisor and of the whole
+cluster: see `version_of`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+from pydantic import BaseModel, ConfigDict
+
+from cluster.shard_map import ShardId, ShardMap
+from shards.schema import CollectionSpec
+
+Status = Literal["creating", "ready", "deleting"]
+
+VERSION_BITS = 32
+"""Low bits of a version: changes within one life of the supervisor (a change every ms would last 49 days)."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ShardAddress(_Frozen):
+    """Where a shard's data plane listens."""
+
+    host: str
+    port: int
+
+
+class ShardState(_Frozen):
+    """One shard. `address` is None until its process runs and knows every collection; `incarnation` names the
+    process's life; `problem` says in a sentence why it can't serve, where it can't.
+    """
+
+    shard_id: ShardId
+    node_id: str
+    address: ShardAddress | None = None
+    incarnation: str = ""
+    problem: str | None = None
+
+
+class CollectionState(_Frozen):
+    """One collection. `uid` (32 hex digits) names its folders and travels on the data plane: a collection that is
+    created again under an old name is another one.
+    """
+
+    name: str
+    uid: str
+    spec: CollectionSpec
+    shard_map: ShardMap
+    status: Status
+
+
+class ClusterState(_Frozen):
+    """Everything that a router needs to know, at one version."""
+
+    version: int
+    cluster_id: str
+    shards: tuple[ShardState, ...]
+    collections: dict[str, CollectionState]
+    """By name; ready ones only."""
+
+
+def version_of(boot: int, change: int) -> int:
+    """The version of the `change`-th visible state in the `boot`-th life of the supervisor.
+
+    The catalogue counts boots, durably, before the first state of a life is shown. So versions grow without a write
+    for each change, and without trusting a clock, which may be set back.
+    """
+    return (boot << VERSION_BITS) | change
+
+
+class ControlPlane(Protocol):
+    """What routers ask of the supervisor. Errors are ShoalErrors."""
+
+    async def cluster_state(self, newer_than: int, timeout_s: float) -> ClusterState:
+        """The newest state: at once where its version is above `newer_than`, else when it is, or at the timeout."""
+        ...
+
+    async def create_collection(self, name: str, spec: CollectionSpec, shard_count: int | None) -> ClusterState:
+        """A state that shows the collection, spread over the first `shard_count` shards (None: all). Conflict where
+        the name is taken; nothing is left of it where a shard can't make its part.
+        """
+        ...
+
+    async def delete_collection(self, name: str) -> ClusterState:
+        """A state without the collection. NotFound where there is none. A shard that is down drops it later."""
+        ...

@@ -1,0 +1,101 @@
+"""A cluster without Ray: shard hosts on threads of this process, and a control plane that is a plain object."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from pathlib import Path
+
+from cluster.coordinator import Coordinator
+from cluster.shard_map import even_map
+from cluster.state import ClusterState, CollectionState, ShardAddress, ShardState
+from shards.errors import Conflict, NotFound
+from shards.host import ShardHost
+from shards.identity import ShardIdentity, create_shard_folder
+from shards.schema import CollectionSpec
+from shards.settings import ShardSettings
+
+SECRET = b"a secret of the tests"
+CLUSTER_ID = "test-cluster"
+
+
+class LocalCluster:
+    """`shard_count` hosts below `folder`; implements the ControlPlane protocol."""
+
+    def __init__(self, folder: Path, shard_count: int, settings: ShardSettings | None = None) -> None:
+        self.folder = folder
+        self.settings = settings or ShardSettings()
+        self.hosts: dict[int, ShardHost] = {}
+        self.collections: dict[str, CollectionState] = {}
+        self.version = 0
+        self._changed = asyncio.Event()
+        for shard_id in range(shard_count):
+            self.start_shard(shard_id)
+
+    def start_shard(self, shard_id: int) -> None:
+        """Start a shard, or start it again on its files: on another port, as another incarnation."""
+        folder = self.folder / str(shard_id)
+        identity = ShardIdentity(CLUSTER_ID, shard_id, "node")
+        create_shard_folder(folder, identity)
+        host = ShardHost(folder, identity, SECRET, settings=self.settings)
+        host.start()
+        for state in self.collections.values():
+            host.ensure_collection(state.uid, state.spec, state.shard_map.epoch, create=False)
+        self.hosts[shard_id] = host
+        self._bump()
+
+    def stop_shard(self, shard_id: int) -> None:
+        self.hosts.pop(shard_id).stop()
+
+    def stop(self) -> None:
+        for shard_id in list(self.hosts):
+            self.stop_shard(shard_id)
+
+    async def connect(self, patience_s: float = 5.0) -> Coordinator:
+        coordinator = Coordinator(self, SECRET, patience_s)
+        await coordinator.start()
+        return coordinator
+
+    async def cluster_state(self, newer_than: int, timeout_s: float) -> ClusterState:
+        if self.version <= newer_than:
+            self._changed.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), timeout_s)
+        return self._state()
+
+    async def create_collection(self, name: str, spec: CollectionSpec, shard_count: int | None) -> ClusterState:
+        if name in self.collections:
+            raise Conflict(f"Wrong input: Collection `{name}` already exists!")
+        uid = uuid.uuid4().hex
+        shard_map = even_map(sorted(self.hosts)[:shard_count], 1)
+        for shard_id in shard_map.shard_ids:
+            await asyncio.to_thread(self.hosts[shard_id].ensure_collection, uid, spec, 1, True)
+        self.collections[name] = CollectionState(name=name, uid=uid, spec=spec, shard_map=shard_map, status="ready")
+        self._bump()
+        return self._state()
+
+    async def delete_collection(self, name: str) -> ClusterState:
+        if name not in self.collections:
+            raise NotFound(f"Not found: Collection `{name}` doesn't exist!")
+        state = self.collections.pop(name)
+        for shard_id in state.shard_map.shard_ids:
+            await asyncio.to_thread(self.hosts[shard_id].drop_collection, state.uid)
+        self._bump()
+        return self._state()
+
+    def _bump(self) -> None:
+        self.version += 1
+        self._changed.set()
+
+    def _state(self) -> ClusterState:
+        shards = []
+        for shard_id, host in sorted(self.hosts.items()):
+            description = host.describe()
+            address = ShardAddress(host=description.address[0], port=description.address[1])
+            shards.append(
+                ShardState(shard_id=shard_id, node_id="node", address=address, incarnation=description.incarnation)
+            )
+        return ClusterState(
+            version=self.version, cluster_id=CLUSTER_ID, shards=tuple(shards), collections=dict(self.collections)
+        )

@@ -1,0 +1,1 @@
+"""What Serve runs and people call: the router, the HTTP API, and the `shoal` command."""

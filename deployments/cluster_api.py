@@ -1,0 +1,59 @@
+"""What the HTTP layer needs of the cluster: a port, so that routes are tested without one.
+
+`cluster.coordinator.Coordinator` is the real implementation. Every method raises ShoalErrors only; `deadline_s` is in
+seconds from now. Vectors that are handed in have been checked and prepared (`shards.distance.prepare_vectors`).
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from cluster.requests import CollectionStatistics, Record, SearchAnswer, SearchRequest, WriteReceipt
+from cluster.state import ClusterState, CollectionState
+from shards.batch import PointBatch
+from shards.schema import CollectionSpec
+
+
+class ClusterApi(Protocol):
+    """One cluster, as one router sees it."""
+
+    @property
+    def state(self) -> ClusterState:
+        """The newest state that this router knows."""
+        ...
+
+    def collection(self, name: str) -> CollectionState:
+        """Raises NotFound."""
+        ...
+
+    async def create_collection(
+        self, name: str, spec: CollectionSpec, shard_count: int | None, deadline_s: float
+    ) -> None:
+        """Raises Conflict if it exists. `shard_count` None: all shards."""
+        ...
+
+    async def delete_collection(self, name: str, deadline_s: float) -> bool:
+        """False if there is none."""
+        ...
+
+    async def upsert(self, name: str, batch: PointBatch, deadline_s: float) -> WriteReceipt: ...
+
+    async def delete(self, name: str, keys: list[int], deadline_s: float) -> WriteReceipt: ...
+
+    async def retrieve(
+        self, name: str, keys: list[int], with_payload: bool, with_vectors: bool, deadline_s: float
+    ) -> list[Record]:
+        """In the order asked; missing points are left out."""
+        ...
+
+    async def count(self, name: str, deadline_s: float) -> int: ...
+
+    async def search(self, name: str, request: SearchRequest, deadline_s: float) -> SearchAnswer: ...
+
+    async def statistics(self, name: str, deadline_s: float) -> list[CollectionStatistics]:
+        """One for each of the collection's shards."""
+        ...
+
+    async def probe(self, deadline_s: float) -> None:
+        """A real search against every shard; raises where one does not answer."""
+        ...

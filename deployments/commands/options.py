@@ -1,0 +1,64 @@
+"""Options that several subcommands share, and what they stand for: settings, the cluster's URL, its secret."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from shards.errors import InvalidRequest, NotFound
+
+if TYPE_CHECKING:
+    from deployments.config import Settings
+
+DataOption = Annotated[
+    Path | None,
+    typer.Option("--data", metavar="FOLDER", help="The cluster's data folder.", show_default="./shoal-data"),
+]
+UrlOption = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        help="Where the cluster answers.",
+        show_default="what the data folder says, else http://127.0.0.1:6333",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document, and nothing else.")]
+
+
+def read_settings(data: Path | None, config: Path | None = None, **flags: object) -> Settings:
+    """Flags over environment over the file over defaults; `flags` as `http_port=` for `http.port`."""
+    from deployments.config import load_settings
+
+    dotted = {name.replace("_", ".", 1): value for name, value in flags.items()}
+    return load_settings(config, os.environ, {"data_folder": data, **dotted})
+
+
+def cluster_url(data: Path | None, url: str | None) -> str:
+    """The URL given, else that of the cluster on the data folder, else the one that settings name."""
+    from deployments.data_folder import read_run_info
+
+    if url is not None:
+        return url
+    settings = read_settings(data)
+    running = read_run_info(settings.data_folder.absolute())
+    return running.url if running else f"http://{settings.http.host}:{settings.http.port}"
+
+
+def read_secret(data: Path | None) -> bytes:
+    """What proves to the shards that a load may write. Raises NotFound or InvalidRequest if the folder does not tell."""
+    from deployments.data_folder import SECRET_FILE
+
+    folder = read_settings(data).data_folder.absolute()
+    file = folder / SECRET_FILE
+    try:
+        return bytes.fromhex(file.read_text().strip())
+    except FileNotFoundError:
+        raise NotFound(
+            f"{folder} is no data folder of a cluster ({SECRET_FILE} is missing); a load runs on the machine that has"
+            " the cluster's folder: name it by --data"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise InvalidRequest(f"{file} can't be used: {error}") from None

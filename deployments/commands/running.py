@@ -1,0 +1,161 @@
+"""`shoal up`, `down` and `status`: a cluster on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deployments.commands.options import DataOption, JsonOption, read_settings
+from deployments.terminal import NOT_RUNNING, note, phases, print_json, print_table
+from shards.errors import ShoalError
+
+if TYPE_CHECKING:
+    from deployments.lifecycle import Status
+
+
+def up(
+    *,
+    data: DataOption = None,
+    port: Annotated[int | None, typer.Option(help="The HTTP port.", show_default="6333")] = None,
+    host: Annotated[
+        str | None,
+        typer.Option(help="The address to answer on; 0.0.0.0 opens it to the network.", show_default="127.0.0.1"),
+    ] = None,
+    shards: Annotated[
+        int | None,
+        typer.Option(
+            help="Processes that hold the data; chosen once, for a new folder.",
+            show_default="what the folder has, 2 for a new one",
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Settings, in YAML: see configs/default.yaml.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Start a cluster on this machine, in the background.
+
+    Makes the data folder if it is missing, else brings back all that is in it. Returns when the cluster answers.
+
+    \b
+    Examples:
+      shoal up
+      shoal up --data ./other --port 7000 --shards 4
+    """
+    from deployments import lifecycle
+
+    settings = read_settings(data, config, http_port=port, http_host=host, cluster_shard_count=shards)
+    started = perf_counter()
+    with phases("starting the cluster") as on_phase:
+        info = lifecycle.up(settings, on_phase=on_phase)
+    elapsed_s = perf_counter() - started
+    folder = settings.data_folder.absolute()
+    if as_json:
+        print_json({
+            "url": info.url,
+            "pid": info.pid,
+            "data_folder": str(folder),
+            "log_file": str(info.log_file),
+            "seconds": round(elapsed_s, 3),
+        })  # fmt: skip
+        return
+    print(f"Shoal answers at {info.url} (after {elapsed_s:.1f} s)")
+    print(f"  data  {folder}")
+    print(f"  log   {info.log_file}")
+    flag = "" if data is None else f" --data {data}"
+    print(f"`shoal status{flag}` shows it, `shoal load --help` fills it, `shoal down{flag}` ends it.")
+
+
+def down(*, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """End the cluster of a data folder.
+
+    Its data stays, and the next `shoal up` brings it back. It is no error if none runs.
+
+    \b
+    Examples:
+      shoal down
+      shoal down --data ./other
+    """
+    from deployments import lifecycle
+
+    settings = read_settings(data)
+    started = perf_counter()
+    ended = lifecycle.down(settings)
+    elapsed_s = perf_counter() - started
+    folder = settings.data_folder.absolute()
+    if as_json:
+        url = None if ended is None else ended.url
+        print_json({"was_running": ended is not None, "url": url, "seconds": round(elapsed_s, 3)})
+    elif ended is None:
+        print(f"no cluster runs on {folder}")
+    else:
+        print(f"ended the cluster at {ended.url} (after {elapsed_s:.1f} s); its data stays in {folder}")
+
+
+def status(*, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Show whether a cluster runs, whether it can answer, and its shards.
+
+    The exit code is 0 if every shard answers, else 3.
+
+    \b
+    Examples:
+      shoal status
+      shoal status --json
+    """
+    from deployments import lifecycle
+
+    settings = read_settings(data)
+    found = lifecycle.status(settings)
+    shards: list[dict[str, Any]] = []
+    answer = found.answer
+    if found.run is not None:
+        shards, problem = _shards(found.run.url)
+        answer = problem or answer
+    if as_json:
+        _print_status_json(found, answer, shards)
+    elif found.run is None:
+        note(f"shoal: {answer}; start one with `shoal up`")
+    else:
+        _print_status(found, answer, shards, settings.data_folder.absolute())
+    if not found.ready:
+        raise typer.Exit(NOT_RUNNING)
+
+
+def _shards(url: str) -> tuple[list[dict[str, Any]], str | None]:
+    """What the cluster says of its shards; why it says nothing."""
+    from deployments.http_client import ClusterClient
+
+    try:
+        with ClusterClient(url, timeout_s=10.0) as client:
+            return client.cluster()["shards"], None
+    except ShoalError as error:
+        return [], error.message
+
+
+def _print_status_json(found: Status, answer: str, shards: list[dict[str, Any]]) -> None:
+    run = found.run
+    print_json({
+        "running": run is not None,
+        "ready": found.ready,
+        "answer": answer,
+        "url": run and run.url,
+        "pid": run and run.pid,
+        "shards": shards,
+    })  # fmt: skip
+
+
+def _print_status(found: Status, answer: str, shards: list[dict[str, Any]], folder: Path) -> None:
+    assert found.run is not None
+    print(f"Shoal at {found.run.url}: {'ready' if found.ready else 'NOT ready'} ({answer})")
+    print(f"  pid   {found.run.pid}")
+    print(f"  data  {folder}")
+    print(f"  log   {found.run.log_file}")
+    if shards:
+        rows = [
+            (shard["id"], shard["address"] or "-", ", ".join(shard["collections"]) or "-", shard["problem"] or "none")
+            for shard in shards
+        ]
+        print_table(("shard", "address", "collections", "problem"), rows)

@@ -1,0 +1,163 @@
+"""`shoal search` and `shoal collections`: what is in a cluster, asked over its HTTP API."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from deployments.commands.options import DataOption, JsonOption, UrlOption, cluster_url
+from deployments.terminal import note, print_json, print_table
+from shards.errors import InvalidRequest, NotFound
+
+if TYPE_CHECKING:
+    from deployments.http_client import ClusterClient
+
+PAYLOAD_WIDTH = 100
+INTEGER_DIGITS_MAX = 20
+
+
+def search(
+    collection: Annotated[str, typer.Argument(metavar="COLLECTION")],
+    *,
+    vector: Annotated[
+        str | None,
+        typer.Option(
+            metavar="JSON|@FILE", help="The vector to search near: a list of numbers, or a file that holds one."
+        ),
+    ] = None,
+    like: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Search near a point of the collection, which is left out itself."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many points to find.")] = 10,
+    ef: Annotated[
+        int | None,
+        typer.Option(
+            min=1, show_default="the collection's", help="Candidates looked at in each graph: more finds more."
+        ),
+    ] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Measure every point instead of using the graphs.")] = False,
+    with_payload: Annotated[
+        bool, typer.Option("--with-payload", help="Show what is stored with the points.")
+    ] = False,
+    data: DataOption = None,
+    url: UrlOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Find the points nearest to a vector, or to another point.
+
+    \b
+    Examples:
+      shoal search glove --like 2562 --with-payload
+      shoal search tiny --vector '[0.1, 0.7, 0.2]' --limit 3
+      shoal search glove --vector @query.json --ef 256 --json
+    """  # fmt: skip
+    from deployments.http_client import ClusterClient
+
+    if (vector is None) == (like is None):
+        raise typer.BadParameter("give either --vector or --like")
+    body: dict[str, Any] = {"limit": limit, "with_payload": with_payload, "params": {"exact": exact, "hnsw_ef": ef}}
+    with ClusterClient(cluster_url(data, url)) as client:
+        if like is None:
+            assert vector is not None
+            hits = client.query(collection, {**body, "query": _vector(vector)})
+        else:
+            hits = _search_like(client, collection, _point_id(like), body)
+    if as_json:
+        print_json({"collection": collection, "hits": hits})
+    elif not hits:
+        note(f"`{collection}` has no points")
+    else:
+        _print_hits(hits, with_payload)
+
+
+def collections(*, data: DataOption = None, url: UrlOption = None, as_json: JsonOption = False) -> None:
+    """List the collections, with their points, vectors and shards.
+
+    \b
+    Examples:
+      shoal collections
+      shoal collections --json
+    """
+    from deployments.http_client import ClusterClient
+
+    with ClusterClient(cluster_url(data, url)) as client:
+        found = [_summary(name, client.describe(name)) for name in client.collections()]
+    if as_json:
+        print_json({"collections": found})
+    elif not found:
+        note("there are no collections; `shoal load FILE --collection NAME --create` makes one")
+    else:
+        print_table(("collection", "points", "size", "distance", "m", "shards", "segments"),
+                    [tuple(item.values()) for item in found])  # fmt: skip
+
+
+def _search_like(
+    client: ClusterClient, collection: str, point_id: int | str, body: dict[str, Any]
+) -> list[dict[str, Any]]:
+    found = client.retrieve(collection, [point_id], with_vector=True)
+    if not found:
+        raise NotFound(f"the collection `{collection}` has no point {point_id}")
+    query = {**body, "query": found[0]["vector"], "limit": body["limit"] + 1}
+    hits = [hit for hit in client.query(collection, query) if hit["id"] != found[0]["id"]]
+    return hits[: body["limit"]]
+
+
+def _vector(text: str) -> list[float]:
+    """The numbers of `--vector`; what they mean to the collection is for the cluster to say."""
+    where = "--vector"
+    if text.startswith("@"):
+        file = Path(text[1:])
+        where = str(file)
+        try:
+            text = file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise InvalidRequest(f"{file} can't be read: {getattr(error, 'strerror', None) or error}") from None
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise InvalidRequest(f"{where} is not a JSON list of numbers, such as [0.1, 0.2]: {error}") from None
+    if isinstance(values, dict) and "query" in values:
+        values = values["query"]  # a request's body, as for curl
+    if not isinstance(values, list) or not all(_is_number(value) for value in values):
+        raise InvalidRequest(f"{where} is not a JSON list of numbers, such as [0.1, 0.2]")
+    return values
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+
+
+def _point_id(text: str) -> int | str:
+    """An integer, or a UUID, which the cluster checks."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= INTEGER_DIGITS_MAX else text
+
+
+def _summary(name: str, described: dict[str, Any]) -> dict[str, Any]:
+    parameters = described["config"]["params"]
+    return {
+        "name": name,
+        "points": described["points_count"],
+        "size": parameters["vectors"]["size"],
+        "distance": parameters["vectors"]["distance"],
+        "m": described["config"]["hnsw_config"]["m"],
+        "shards": parameters["shard_number"],
+        "segments": described["segments_count"],
+    }
+
+
+def _print_hits(hits: list[dict[str, Any]], with_payload: bool) -> None:
+    if not with_payload:
+        print_table(("id", "score"), [(str(hit["id"]), hit["score"]) for hit in hits])
+        return
+    print_table(
+        ("id", "score", "payload"),
+        [(str(hit["id"]), hit["score"], _short(json.dumps(hit["payload"], ensure_ascii=False))) for hit in hits],
+    )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= PAYLOAD_WIDTH else text[: PAYLOAD_WIDTH - 3] + "..."

@@ -1,0 +1,136 @@
+"""The HTTP API as one small ASGI application: finds the route, reads the body, turns errors into replies.
+
+No framework stands in the way: a query costs one split of its path and two dictionary look-ups before its handler
+runs, and exactly two ASGI messages after. Handlers live in http_service, http_collections, http_points, http_search.
+A cancelled request (its client went away) is not answered: CancelledError passes through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from time import perf_counter
+from typing import Any
+
+from deployments import http_collections, http_points, http_search, http_service
+from deployments.cluster_api import ClusterApi
+from deployments.http_errors import BodyTooLarge, UnknownPath, WrongMethod, error_reply
+from deployments.http_message import Handler, HttpContext, Reply, Request
+from deployments.limits import LimitSettings
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Methods = dict[str, Handler]
+
+ROUTES: dict[str, Methods] = {
+    "/": {"GET": http_service.root},
+    "/healthz": {"GET": http_service.healthz},
+    "/livez": {"GET": http_service.livez},
+    "/readyz": {"GET": http_service.readyz},
+    "/cluster": {"GET": http_service.get_cluster},
+    "/shoal/state": {"GET": http_service.get_state},
+    "/collections": {"GET": http_collections.list_collections},
+}
+COLLECTION_ROUTES: dict[str, Methods] = {
+    "": {
+        "GET": http_collections.get_collection,
+        "PUT": http_collections.create_collection,
+        "DELETE": http_collections.delete_collection,
+    },
+    "exists": {"GET": http_collections.collection_exists},
+    "cluster": {"GET": http_collections.get_collection_shards},
+    "points": {"PUT": http_points.upsert_points, "POST": http_points.retrieve_points},
+    "points/delete": {"POST": http_points.delete_points},
+    "points/count": {"POST": http_points.count_points},
+    "points/query": {"POST": http_search.query_points},
+    "points/query/batch": {"POST": http_search.query_points_batch},
+    "points/search": {"POST": http_search.search_points},
+}
+"""By what follows `/collections/{c}/`."""
+POINT_ROUTE: Methods = {"GET": http_points.get_point}
+"""`/collections/{c}/points/{id}`"""
+
+
+class ClientGone(Exception):
+    """The client closed its connection before its request was whole."""
+
+
+class HttpApp:
+    """ASGI 3. One per router, on its event loop."""
+
+    def __init__(self, cluster: ClusterApi, limits: LimitSettings, shoal_version: str) -> None:
+        self._context = HttpContext(cluster, limits, shoal_version)
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await _answer_other(scope["type"], receive, send)
+            return
+        started = perf_counter()
+        try:
+            reply = await self._reply(scope, receive, started)
+        except ClientGone:
+            return
+        except Exception as error:
+            reply = error_reply(error, started)
+        length = (b"content-length", b"%d" % len(reply.body))
+        headers = [(b"content-type", reply.content_type), length, *reply.headers]
+        await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await send({"type": "http.response.body", "body": reply.body})
+
+    async def _reply(self, scope: MutableMapping[str, Any], receive: Receive, started: float) -> Reply:
+        methods, collection, point = find_route(scope["path"])
+        method = scope["method"]
+        handler = methods.get(method)
+        if handler is None:
+            raise WrongMethod(f"{method} is not possible on {scope['path'][:200]}", methods=tuple(methods))
+        body = b"" if method == "GET" else await read_body(receive, self._context.limits.body_bytes_max)
+        return await handler(self._context, Request(collection, point, body, scope["query_string"], started))
+
+
+def find_route(path: str) -> tuple[Methods, str, str]:
+    """The methods of a path, its collection and its point ("" where it has none). Raises UnknownPath."""
+    parts = path.split("/", 3)
+    if len(parts) < 3 or parts[1] != "collections":
+        methods = ROUTES.get(path)
+        if methods is not None:
+            return methods, "", ""
+    elif parts[2]:
+        rest = parts[3] if len(parts) == 4 else ""
+        methods = COLLECTION_ROUTES.get(rest)
+        if methods is not None:
+            return methods, parts[2], ""
+        folder, _, point = rest.partition("/")
+        if folder == "points" and point and "/" not in point:
+            return POINT_ROUTE, parts[2], point
+    raise UnknownPath(f"Not found: there is no path {path[:200]}")
+
+
+async def read_body(receive: Receive, bytes_max: int) -> bytes:
+    """The whole body. Raises BodyTooLarge as soon as the limit is passed, ClientGone if it never arrives whole."""
+    message = await receive()
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        chunk: bytes = message.get("body", b"")
+        size += len(chunk)
+        if size > bytes_max:
+            raise BodyTooLarge(f"the body is larger than the limit body_bytes_max of {bytes_max} bytes")
+        if not message.get("more_body", False):
+            return chunk if not chunks else b"".join([*chunks, chunk])
+        chunks.append(chunk)
+        message = await receive()
+
+
+async def _answer_other(kind: str, receive: Receive, send: Send) -> None:
+    """What servers send besides requests: the start and end of the application, and websockets, which are refused."""
+    if kind == "websocket":
+        await receive()
+        await send({"type": "websocket.close", "code": 1008})
+        return
+    while kind == "lifespan":
+        event = (await receive())["type"]
+        await send({"type": f"{event}.complete"})
+        if event == "lifespan.shutdown":
+            return

@@ -1,0 +1,176 @@
+"""A small client of our own HTTP API, for the `shoal` command and the demo.
+
+It gives results as the API's JSON, raises ShoalErrors with the server's own sentence, and says what to do where
+nothing listens. One kept connection, not for two threads at once. A request that may run twice without harm is
+repeated once when a kept connection turns out to be closed; PUT and DELETE always get a new one. It imports little,
+because the command has to start fast.
+"""
+
+from __future__ import annotations
+
+from http.client import HTTPConnection, HTTPException, HTTPResponse
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+import orjson
+
+from shards.errors import DeadlineExceeded, Internal, InvalidRequest, ShoalError, Unavailable
+
+if TYPE_CHECKING:
+    from cluster.state import ClusterState
+    from shards.schema import CollectionSpec
+
+TIMEOUT_S = 60.0
+PORT = 6333
+_REPEATABLE = frozenset({"GET", "POST"})
+_JSON_HEADER = {"content-type": "application/json"}
+
+
+class NoCluster(Unavailable):
+    """Nothing listens at the address, or something that is no Shoal."""
+
+
+class ClusterClient:
+    """One cluster, by its URL (`http://host:port`). A context manager."""
+
+    def __init__(self, url: str, timeout_s: float = TIMEOUT_S) -> None:
+        self.url = url.rstrip("/")
+        self._timeout_s = timeout_s
+        self._address = _address(url)
+        self._connection: HTTPConnection | None = None
+
+    def __enter__(self) -> ClusterClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def state(self) -> ClusterState:
+        """Where the shards are and who owns what: what a bulk load needs."""
+        from cluster.state import ClusterState
+
+        return ClusterState.model_validate(self.call("GET", "/shoal/state"))
+
+    def cluster(self) -> dict[str, Any]:
+        """The shards and their problems, as `GET /cluster` tells under `shoal`."""
+        found: dict[str, Any] = self.call("GET", "/cluster")["shoal"]
+        return found
+
+    def collections(self) -> list[str]:
+        """Their names, in order."""
+        return sorted(item["name"] for item in self.call("GET", "/collections")["collections"])
+
+    def describe(self, collection: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.call("GET", collection_path(collection))
+        return found
+
+    def create(self, collection: str, spec: CollectionSpec, shard_count: int | None = None) -> None:
+        """Raises Conflict if it exists."""
+        body = {
+            "vectors": {"size": spec.vector.size, "distance": spec.vector.distance.value},
+            "hnsw_config": {"m": spec.hnsw.m, "ef_construct": spec.hnsw.ef_construction},
+            "shard_number": shard_count,
+        }
+        self.call("PUT", collection_path(collection), body)
+
+    def delete(self, collection: str) -> bool:
+        """False if there was none."""
+        return bool(self.call("DELETE", collection_path(collection)))
+
+    def retrieve(self, collection: str, ids: list[int | str], with_vector: bool = False) -> list[dict[str, Any]]:
+        """The points that exist, with their payload."""
+        body = {"ids": ids, "with_payload": True, "with_vector": with_vector}
+        found: list[dict[str, Any]] = self.call("POST", collection_path(collection) + "/points", body)
+        return found
+
+    def query(self, collection: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+        """The hits of one query, nearest first."""
+        found: list[dict[str, Any]] = self.call("POST", collection_path(collection) + "/points/query", body)["points"]
+        return found
+
+    def query_batch(self, collection: str, bodies: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
+        """The hits of each query."""
+        path = collection_path(collection) + "/points/query/batch"
+        return [answer["points"] for answer in self.call("POST", path, {"searches": bodies})]
+
+    def call(self, method: str, path: str, body: object = None) -> Any:
+        """The `result` of a reply. Raises the ShoalError that its status stands for, NoCluster if nobody answers."""
+        data = None if body is None else orjson.dumps(body)
+        if method not in _REPEATABLE:
+            self.close()
+        try:
+            status, answer = self._exchange(method, path, data)
+        except TimeoutError:
+            self.close()
+            message = f"{self.url} did not answer {method} {path[:200]} within {self._timeout_s:.0f} s"
+            raise DeadlineExceeded(message) from None
+        except OSError as error:
+            self.close()
+            why = "" if isinstance(error, ConnectionRefusedError) else f" ({error.strerror or error})"
+            message = f"no cluster answers at {self.url}{why}; start one with `shoal up`"
+            raise NoCluster(message) from None
+        except HTTPException as error:
+            self.close()
+            raise NoCluster(f"what answers at {self.url} does not speak HTTP ({error!r}); is it Shoal?") from None
+        return self._result(status, answer)
+
+    def _exchange(self, method: str, path: str, data: bytes | None) -> tuple[int, bytes]:
+        if self._connection is not None:
+            try:
+                return self._ask(self._connection, method, path, data)
+            except ConnectionError:  # it was closed since its last use
+                self.close()
+        self._connection = HTTPConnection(*self._address, timeout=self._timeout_s)
+        return self._ask(self._connection, method, path, data)
+
+    def _ask(self, connection: HTTPConnection, method: str, path: str, data: bytes | None) -> tuple[int, bytes]:
+        connection.request(method, path, data, _JSON_HEADER if data is not None else {})
+        response: HTTPResponse = connection.getresponse()
+        return response.status, response.read()
+
+    def _result(self, status: int, answer: bytes) -> Any:
+        try:
+            reply = orjson.loads(answer)
+            if 200 <= status < 300:
+                return reply["result"]
+            message = reply["status"]["error"]
+        except (ValueError, KeyError, TypeError):
+            start = answer[:80].decode(errors="replace")
+            raise NoCluster(f"what answers at {self.url} is no Shoal cluster: HTTP {status}, {start!r}") from None
+        raise _error(status, message)
+
+
+def collection_path(collection: str) -> str:
+    """Raises InvalidRequest for a name that no path can carry."""
+    if not collection or "/" in collection or collection in (".", ".."):
+        raise InvalidRequest(f"{collection!r} can't be the name of a collection")
+    return "/collections/" + quote(collection, safe="")
+
+
+def _address(url: str) -> tuple[str, int]:
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if parts.scheme != "http" or not parts.hostname or port == 0 or parts.path not in ("", "/"):
+        raise InvalidRequest(f"{url!r} is not the URL of a cluster, such as http://127.0.0.1:{PORT}")
+    return parts.hostname, port or PORT
+
+
+def _error(status: int, message: str) -> ShoalError:
+    """The error that a status stands for: the inverse of the server's own table."""
+    from deployments.http_errors import status_of
+    from shards.errors import BY_CODE
+
+    # The first of several with one status is nearest to the root, so the one that says least beyond the message.
+    kinds = {status_of(kind("")): kind for kind in reversed(BY_CODE.values()) if kind is not ShoalError}
+    return kinds.get(status, Internal)(message)

@@ -1,0 +1,191 @@
+"""The routes on collections: list, create, describe, delete, exists, and where a collection's shards are.
+
+Configuration that belongs to another engine (optimizers, its own log, where payloads lie) is accepted and has no
+effect. What would change answers and is missing here is refused by name (`http_models.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+
+from cluster.requests import CollectionStatistics
+from deployments.http_errors import ValidationFailed
+from deployments.http_json import described, parse_body
+from deployments.http_message import HttpContext, Reply, Request, success
+from deployments.http_models import CreateCollectionBody, HnswBody, VectorBody
+from deployments.limits import LimitSettings
+from shards.errors import InvalidRequest, LimitExceeded, NotFound, NotSupported, Unavailable
+from shards.schema import UNNAMED, CollectionSpec, HnswSpec, VectorSpec
+
+_NAME_FORBIDS = frozenset('<>:"/\\|?*\ufffd')
+"""Qdrant's list, and what stands in for bytes of a path that are no UTF-8."""
+_FULL_SCAN_THRESHOLD_KIB = 10_000
+_FLUSH_INTERVAL_S = 5
+
+
+async def list_collections(context: HttpContext, request: Request) -> Reply:
+    """GET /collections"""
+    named = [{"name": name} for name in sorted(context.cluster.state.collections)]
+    return success(request, orjson.dumps({"collections": named}))
+
+
+async def collection_exists(context: HttpContext, request: Request) -> Reply:
+    """GET /collections/{c}/exists"""
+    try:
+        context.cluster.collection(request.collection)
+    except NotFound:
+        return success(request, b'{"exists":false}')
+    return success(request, b'{"exists":true}')
+
+
+async def create_collection(context: HttpContext, request: Request) -> Reply:
+    """PUT /collections/{c}"""
+    check_name(request.collection, context.limits)
+    body = parse_body(CreateCollectionBody, request.body)
+    spec = collection_spec(body)
+    deadline_s = request.deadline_s(context.limits)
+    await context.cluster.create_collection(request.collection, spec, body.shard_number, deadline_s)
+    return success(request, b"true")
+
+
+async def delete_collection(context: HttpContext, request: Request) -> Reply:
+    """DELETE /collections/{c}: true if there was one"""
+    deleted = await context.cluster.delete_collection(request.collection, request.deadline_s(context.limits))
+    return success(request, b"true" if deleted else b"false")
+
+
+async def get_collection(context: HttpContext, request: Request) -> Reply:
+    """GET /collections/{c}"""
+    collection = context.cluster.collection(request.collection)
+    statistics = await context.cluster.statistics(request.collection, request.deadline_s(context.limits))
+    point_count = sum(shard.point_count for shard in statistics)
+    result = {
+        "status": "green",
+        "optimizer_status": "ok",
+        "points_count": point_count,
+        "indexed_vectors_count": point_count - sum(shard.growing_count for shard in statistics),
+        "segments_count": sum(shard.segment_count for shard in statistics),
+        "config": _configuration(collection.spec, len(collection.shard_map.shard_ids)),
+        "payload_schema": {},
+    }
+    return success(request, orjson.dumps(result))
+
+
+async def get_collection_shards(context: HttpContext, request: Request) -> Reply:
+    """GET /collections/{c}/cluster; answers also while shards are down, for that is when one asks"""
+    collection = context.cluster.collection(request.collection)
+    by_shard: dict[int, CollectionStatistics] = {}
+    problem = None
+    try:
+        found = await context.cluster.statistics(request.collection, request.deadline_s(context.limits))
+        by_shard = {shard.shard_id: shard for shard in found}
+    except Unavailable as error:
+        problem = error.message
+    states = {shard.shard_id: shard for shard in context.cluster.state.shards}
+    shards: list[dict[str, Any]] = []
+    details: list[dict[str, Any]] = []
+    for shard_id in collection.shard_map.shard_ids:
+        state, numbers = states.get(shard_id), by_shard.get(shard_id)
+        alive = state is not None and state.address is not None and state.problem is None
+        shards.append({
+            "shard_id": shard_id,
+            "points_count": 0 if numbers is None else numbers.point_count,
+            "state": "Active" if alive else "Dead",
+        })  # fmt: skip
+        details.append({
+            "id": shard_id,
+            "address": state and state.address and f"{state.address.host}:{state.address.port}",
+            "problem": state.problem if state else "the cluster doesn't know this shard",
+            "growing_count": numbers and numbers.growing_count,
+            "segment_count": numbers and numbers.segment_count,
+            "bytes": numbers and numbers.bytes,
+        })  # fmt: skip
+    result = {
+        "peer_id": 0,
+        "shard_count": len(shards),
+        "local_shards": shards,
+        "remote_shards": [],
+        "shard_transfers": [],
+        "shoal": {"epoch": collection.shard_map.epoch, "problem": problem, "shards": details},
+    }
+    return success(request, orjson.dumps(result))
+
+
+def check_name(name: str, limits: LimitSettings) -> None:
+    """Raises InvalidRequest or LimitExceeded where a new collection can't have this name."""
+    if len(name) > limits.name_length_max:
+        raise LimitExceeded(
+            f"a collection's name has {len(name)} characters; the limit name_length_max is {limits.name_length_max}"
+        )
+    bad = next((character for character in name if character in _NAME_FORBIDS or not character.isprintable()), None)
+    if bad is not None:
+        raise InvalidRequest(f"collection name cannot contain {bad!r}: {name[:80]!r}")
+    if name in ("", ".", ".."):
+        raise InvalidRequest(f"{name!r} can't be the name of a collection")
+
+
+def collection_spec(body: CreateCollectionBody) -> CollectionSpec:
+    """What the body asks for. Raises NotSupported or an InvalidRequest."""
+    if body.sharding_method not in (None, "auto"):
+        raise NotSupported(f"`sharding_method` {body.sharding_method[:40]!r} is not supported; leave it out")
+    if (body.strict_mode_config or {}).get("enabled"):
+        raise NotSupported("strict mode (`strict_mode_config.enabled`) is not supported")
+    vector = _unnamed_vector(body)
+    if vector.datatype not in (None, "float32"):
+        raise NotSupported(f"vectors.datatype {vector.datatype[:40]!r} is not supported; vectors are float32")
+    try:
+        return CollectionSpec(
+            vectors={UNNAMED: VectorSpec.model_validate({"size": vector.size, "distance": vector.distance})},
+            hnsw=_hnsw(body.hnsw_config, vector.hnsw_config),
+        )
+    except ValidationError as error:
+        raise ValidationFailed(described(error, "JSON body").message) from None
+
+
+def _unnamed_vector(body: CreateCollectionBody) -> VectorBody:
+    vectors = body.vectors
+    if isinstance(vectors, VectorBody):
+        return vectors
+    if not vectors:
+        raise NotSupported("a collection without a vector is not supported: `vectors` needs size and distance")
+    names = [name for name in vectors if name != UNNAMED]
+    if names:
+        raise NotSupported(f"a named vector ({names[0][:80]!r}) is not supported yet; give size and distance alone")
+    return vectors[UNNAMED]
+
+
+def _hnsw(*given: HnswBody | None) -> HnswSpec:
+    """Graph parameters: the vector's own settings come before the collection's."""
+    chosen: dict[str, int] = {}
+    for config in given:
+        if config is not None and config.m is not None:
+            chosen["m"] = config.m
+        if config is not None and config.ef_construct is not None:
+            chosen["ef_construction"] = config.ef_construct
+    return HnswSpec.model_validate(chosen)
+
+
+def _configuration(spec: CollectionSpec, shard_count: int) -> dict[str, Any]:
+    """`config` as clients expect it, with what another engine would have at rest where Shoal has no such thing."""
+    return {
+        "params": {
+            "vectors": {"size": spec.vector.size, "distance": spec.vector.distance.value},
+            "shard_number": shard_count,
+            "replication_factor": 1,
+            "write_consistency_factor": 1,
+            "on_disk_payload": True,
+        },
+        "hnsw_config": {
+            "m": spec.hnsw.m,
+            "ef_construct": spec.hnsw.ef_construction,
+            "full_scan_threshold": _FULL_SCAN_THRESHOLD_KIB,
+            "max_indexing_threads": 0,
+            "on_disk": False,
+        },
+        "optimizer_config": {"default_segment_number": 0, "flush_interval_sec": _FLUSH_INTERVAL_S},
+        "wal_config": {"wal_capacity_mb": 32, "wal_segments_ahead": 0},
+        "quantization_config": None,
+    }

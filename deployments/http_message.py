@@ -1,0 +1,87 @@
+"""One HTTP request and its reply, as handlers see them, and the envelope that replies share.
+
+A handler gets the whole body and never sees ASGI. Query parameters are parsed only where a handler asks for one:
+most requests carry none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from time import perf_counter
+from urllib.parse import parse_qsl
+
+from deployments.cluster_api import ClusterApi
+from deployments.limits import LimitSettings
+from shards.errors import InvalidRequest
+
+JSON = b"application/json"
+TEXT = b"text/plain; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class HttpContext:
+    """What all handlers share."""
+
+    cluster: ClusterApi
+    limits: LimitSettings
+    shoal_version: str
+
+
+@dataclass(slots=True)
+class Request:
+    """`collection` and `point` are the path's variables ("" where it has none); `started` is a perf_counter value."""
+
+    collection: str
+    point: str
+    body: bytes
+    query_string: bytes
+    started: float
+
+    def parameters(self) -> dict[str, str]:
+        """The query parameters; of one that is repeated, the last."""
+        if not self.query_string:
+            return {}
+        return dict(parse_qsl(self.query_string.decode("latin-1"), keep_blank_values=True))
+
+    def deadline_s(self, limits: LimitSettings) -> float:
+        """`timeout` in seconds, or the default. Raises InvalidRequest where it is no positive number."""
+        text = self.parameters().get("timeout") if self.query_string else None
+        if text is None:
+            return limits.timeout_default_s
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = 0.0
+        if not 0.0 < seconds <= limits.timeout_s_max:
+            raise InvalidRequest(
+                f"timeout={text[:40]} is not a number of seconds above 0 and at most {limits.timeout_s_max:g}"
+            )
+        return seconds
+
+    def wait(self) -> bool:
+        """`wait`: false unless it is given as true."""
+        text = self.parameters().get("wait", "false")
+        if text not in ("true", "false"):
+            raise InvalidRequest(f"wait={text[:40]} is neither true nor false")
+        return text == "true"
+
+
+@dataclass(slots=True)
+class Reply:
+    """`headers` are sent besides content-type and content-length."""
+
+    body: bytes
+    status: int = 200
+    content_type: bytes = JSON
+    headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+Handler = Callable[[HttpContext, Request], Awaitable[Reply]]
+
+
+def success(request: Request, result: bytes, shoal: bytes = b"") -> Reply:
+    """The envelope of a success. `result` and `shoal` (our addition, left out where empty) are JSON already."""
+    addition = b',"shoal":%b' % shoal if shoal else b""
+    elapsed_s = perf_counter() - request.started
+    return Reply(b'{"result":%b,"status":"ok","time":%.6f%b}' % (result, elapsed_s, addition))

@@ -1,0 +1,198 @@
+"""The request bodies that the HTTP API accepts, as pydantic models that are filled straight from the body's bytes.
+
+Unknown fields are refused; null stands for a field's default everywhere. Fields that can take many forms (vectors,
+queries, selectors) are typed for their common form and fall through to `Unusual` or `Any`: the modules that read them
+say what is wrong in the caller's words, and name the feature where Shoal doesn't have it. Spellings are the
+Qdrant REST API's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from cluster.slots import SLOT_COUNT
+from shards.errors import NotSupported
+
+
+@dataclass(frozen=True, slots=True)
+class Unusual:
+    """A value that has not the common form of its field: what it is, if anything, is still to be found out.
+
+    The wrapper lets readers tell a list that pydantic has proved to hold finite floats from one that it has not.
+    """
+
+    value: Any
+
+
+_Fallback = Annotated[Any, AfterValidator(Unusual)]
+# The first alternative that fits is taken, so that a plain list of numbers costs one pass and no retry.
+VectorValue = Annotated[list[float] | _Fallback, Field(union_mode="left_to_right")]
+VectorRows = Annotated[list[list[float]] | _Fallback, Field(union_mode="left_to_right")]
+Count = Annotated[int, Field(ge=1)]
+Natural = Annotated[int, Field(ge=0)]
+JsonObject = dict[str, Any]
+
+
+def _absent(feature: str) -> AfterValidator:
+    """Refuses every value of a field but null and the empty list or object, naming the feature."""
+
+    def refuse(value: Any) -> None:
+        if value is not None and value not in ([], {}):
+            raise NotSupported(f"{feature} is not supported yet")
+
+    return AfterValidator(refuse)
+
+
+_NoFilter = Annotated[Any, _absent("`filter`")]
+_NoShardKey = Annotated[Any, _absent("`shard_key`")]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class HnswBody(_Body):
+    """`m` and `ef_construct` shape the graph; the rest tells another engine how to run and changes no answer here."""
+
+    m: int | None = None
+    ef_construct: int | None = None
+    full_scan_threshold: int | None = None
+    max_indexing_threads: int | None = None
+    on_disk: bool | None = None
+    memory: Any = None
+    payload_m: int | None = None
+    inline_storage: bool | None = None
+
+
+class VectorBody(_Body):
+    """What a collection's vectors are. `on_disk` and `memory` are where another engine would hold them."""
+
+    size: int
+    distance: str
+    hnsw_config: HnswBody | None = None
+    quantization_config: Annotated[Any, _absent("quantization")] = None
+    on_disk: bool | None = None
+    memory: Any = None
+    datatype: str | None = None
+    multivector_config: Annotated[Any, _absent("a multivector (`multivector_config`)")] = None
+
+
+class CreateCollectionBody(_Body):
+    """`vectors`, `hnsw_config` and `shard_number` count; the rest changes no answer, or is refused by name."""
+
+    vectors: VectorBody | dict[str, VectorBody] | None = None
+    shard_number: Annotated[int, Field(ge=1, le=SLOT_COUNT)] | None = None
+    sharding_method: str | None = None
+    replication_factor: Count | None = None
+    write_consistency_factor: Count | None = None
+    on_disk_payload: bool | None = None
+    payload: JsonObject | None = None
+    id_tracker: JsonObject | None = None
+    hnsw_config: HnswBody | None = None
+    wal_config: JsonObject | None = None
+    optimizers_config: JsonObject | None = None
+    quantization_config: Annotated[Any, _absent("quantization")] = None
+    sparse_vectors: Annotated[Any, _absent("a sparse vector (`sparse_vectors`)")] = None
+    strict_mode_config: JsonObject | None = None
+    metadata: Annotated[Any, _absent("`metadata` of a collection")] = None
+
+
+class PointBody(_Body):
+    id: Any
+    vector: VectorValue
+    payload: JsonObject | None = None
+
+
+class BatchBody(_Body):
+    ids: list[Any]
+    vectors: VectorRows
+    payloads: list[JsonObject | None] | None = None
+
+
+class UpsertBody(_Body):
+    """`points` or `batch`, exactly one."""
+
+    points: Annotated[list[PointBody] | None, Field(fail_fast=True)] = None
+    batch: BatchBody | None = None
+    shard_key: _NoShardKey = None
+    update_filter: Annotated[Any, _absent("`update_filter`")] = None
+    update_mode: str | None = None
+
+
+class RetrieveBody(_Body):
+    """`with_vectors` is another spelling of `with_vector`."""
+
+    ids: list[Any]
+    with_payload: Any = None
+    with_vector: Any = None
+    with_vectors: Any = None
+    shard_key: _NoShardKey = None
+
+
+class DeleteBody(_Body):
+    """`points`; a filter is not supported yet, and an empty one would mean every point."""
+
+    points: list[Any] | None = None
+    filter: _NoFilter = None
+    shard_key: _NoShardKey = None
+
+
+class CountBody(_Body):
+    filter: _NoFilter = None
+    exact: bool | None = None
+    shard_key: _NoShardKey = None
+
+
+class SearchParameters(_Body):
+    """`hnsw_ef` and `exact` count; without the rest an answer is never worse."""
+
+    hnsw_ef: Count | None = None
+    exact: bool | None = None
+    quantization: Any = None
+    indexed_only: bool | None = None
+    acorn: Any = None
+    idf: Any = None
+
+
+class _Search(_Body):
+    """What every form of search has."""
+
+    filter: _NoFilter = None
+    params: SearchParameters | None = None
+    score_threshold: float | None = None
+    offset: Natural | None = None
+    with_payload: Any = None
+    with_vector: Any = None
+    with_vectors: Any = None
+    shard_key: _NoShardKey = None
+
+
+class NearestBody(_Body):
+    """The form that `qdrant-client` gives a plain vector."""
+
+    nearest: list[float]
+
+
+QueryValue = Annotated[list[float] | NearestBody | _Fallback, Field(union_mode="left_to_right")]
+
+
+class QueryBody(_Search):
+    query: QueryValue = None
+    using: str | None = None
+    limit: Count | None = None
+    prefetch: Annotated[Any, _absent("`prefetch`")] = None
+    lookup_from: Annotated[Any, _absent("`lookup_from`")] = None
+
+
+class QueryBatchBody(_Body):
+    searches: Annotated[list[QueryBody], Field(fail_fast=True)]
+
+
+class LegacySearchBody(_Search):
+    """The form of `points/search`, older than `points/query`."""
+
+    vector: VectorValue
+    limit: Count

@@ -1,0 +1,133 @@
+"""The routes that ask for neighbours: `points/query`, `points/query/batch`, and the older `points/search`.
+
+A body becomes a SearchRequest; queries of a batch that share their parameters become one, so that a hundred queries
+are one call. Everything is validated before anything is searched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from cluster.requests import SearchRequest
+from deployments.http_json import Point, dump, parse_body, scored_points, scored_rows
+from deployments.http_message import HttpContext, Reply, Request, success
+from deployments.http_models import LegacySearchBody, QueryBatchBody, QueryBody, SearchParameters, Unusual
+from deployments.http_vectors import check_names, pack_vectors, query_vector, wants_vectors
+from deployments.limits import LimitSettings
+from deployments.payload_selection import PayloadSelection, parse_selection
+from shards.batch import Vectors
+from shards.distance import prepare_vectors
+from shards.errors import LimitExceeded
+from shards.schema import UNNAMED, VectorSpec
+
+LIMIT_DEFAULT = 10
+_NO_PARAMETERS = SearchParameters()
+_FULL_COVERAGE = b'{"coverage":1.0}'
+
+
+class _Plan(NamedTuple):
+    """A SearchRequest without its vectors, fields in its order. Queries with equal plans go out as one.
+
+    A tuple, because it is made for every query and a frozen dataclass of seven fields costs 2 us.
+    """
+
+    k: int
+    ef: int | None
+    exact: bool
+    score_threshold: float | None
+    with_payload: bool
+    with_vectors: bool
+    offset: int
+
+
+async def query_points(context: HttpContext, request: Request) -> Reply:
+    """POST /collections/{c}/points/query"""
+    body = parse_body(QueryBody, request.body)
+    points, coverage = await _search_one(context, request, body)
+    return success(request, b'{"points":%b}' % dump(points), _shoal(coverage))
+
+
+async def search_points(context: HttpContext, request: Request) -> Reply:
+    """POST /collections/{c}/points/search, the older form of a query by vector"""
+    legacy = parse_body(LegacySearchBody, request.body)
+    points, coverage = await _search_one(context, request, _as_query(legacy))
+    return success(request, dump(points), _shoal(coverage))
+
+
+async def query_points_batch(context: HttpContext, request: Request) -> Reply:
+    """POST /collections/{c}/points/query/batch"""
+    bodies = parse_body(QueryBatchBody, request.body).searches
+    limits = context.limits
+    spec = context.cluster.collection(request.collection).spec.vector
+    if len(bodies) > limits.batch_max:
+        raise LimitExceeded(f"a batch holds {len(bodies)} queries; the limit batch_max is {limits.batch_max}")
+    deadline_s = request.deadline_s(limits)
+    selections = [parse_selection(body.with_payload, default=False) for body in bodies]
+    plans = [_plan(body, selection, limits) for body, selection in zip(bodies, selections, strict=True)]
+    hit_count = sum(plan.k + plan.offset for plan in plans)
+    if hit_count > limits.hits_per_request_max:
+        raise LimitExceeded(
+            f"a batch asks for {hit_count} hits; the limit hits_per_request_max is {limits.hits_per_request_max}"
+        )
+    vectors = _prepared([query_vector(body.query) for body in bodies], spec, "searches[{}].query")
+    groups: dict[_Plan, list[int]] = {}
+    for place, plan in enumerate(plans):
+        groups.setdefault(plan, []).append(place)
+    answers = await asyncio.gather(
+        *(
+            context.cluster.search(request.collection, SearchRequest(vectors[places], *plan), deadline_s)
+            for plan, places in groups.items()
+        )
+    )
+    results: list[dict[str, list[Point]]] = [{"points": []} for _ in bodies]
+    for answer, (plan, places) in zip(answers, groups.items(), strict=True):
+        scores = scored_rows(answer.hits, spec.distance)
+        for row, place in enumerate(places):
+            found = scored_points(answer.hits, row, scores[row], selections[place], plan.with_vectors)
+            results[place]["points"] = found
+    return success(request, dump(results), _shoal(min((answer.coverage for answer in answers), default=1.0)))
+
+
+async def _search_one(context: HttpContext, request: Request, body: QueryBody) -> tuple[list[Point], float]:
+    selection = parse_selection(body.with_payload, default=False)
+    plan = _plan(body, selection, context.limits)
+    spec = context.cluster.collection(request.collection).spec.vector
+    vectors = _prepared([query_vector(body.query)], spec, "query")
+    deadline_s = request.deadline_s(context.limits)
+    answer = await context.cluster.search(request.collection, SearchRequest(vectors, *plan), deadline_s)
+    scores = scored_rows(answer.hits, spec.distance)
+    return scored_points(answer.hits, 0, scores[0], selection, plan.with_vectors), answer.coverage
+
+
+def _prepared(rows: Sequence[list[float]], spec: VectorSpec, place: str) -> Vectors:
+    return prepare_vectors(pack_vectors(rows, spec, place), spec.distance, spec.size, "query")
+
+
+def _plan(body: QueryBody, selection: PayloadSelection, limits: LimitSettings) -> _Plan:
+    """The body's parameters. Raises InvalidRequest or LimitExceeded."""
+    if body.using:
+        check_names([body.using], "using")
+    parameters = body.params or _NO_PARAMETERS
+    k = LIMIT_DEFAULT if body.limit is None else body.limit
+    offset = body.offset or 0
+    if k + offset > limits.k_max:
+        raise LimitExceeded(f"limit + offset is {k + offset}; the limit k_max is {limits.k_max}")
+    ef = parameters.hnsw_ef
+    if ef is not None and ef > limits.ef_max:
+        raise LimitExceeded(f"params.hnsw_ef is {ef}; the limit ef_max is {limits.ef_max}")
+    with_vectors = wants_vectors(body.with_vector if body.with_vectors is None else body.with_vectors)
+    return _Plan(k, ef, parameters.exact is True, body.score_threshold, selection.wanted, with_vectors, offset)
+
+
+def _as_query(legacy: LegacySearchBody) -> QueryBody:
+    vector, name = legacy.vector, UNNAMED
+    if isinstance(vector, Unusual) and isinstance(vector.value, dict) and vector.value.keys() == {"name", "vector"}:
+        name, vector = str(vector.value["name"]), Unusual(vector.value["vector"])
+    common = {field: getattr(legacy, field) for field in QueryBody.model_fields if field in type(legacy).model_fields}
+    return QueryBody.model_construct(query=vector, using=name, **common)
+
+
+def _shoal(coverage: float) -> bytes:
+    return _FULL_COVERAGE if coverage >= 1.0 else b'{"coverage":%.4f}' % coverage

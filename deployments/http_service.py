@@ -1,0 +1,63 @@
+"""The routes about the service itself: who it is, whether it lives and can answer, and of what it consists."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from deployments.http_errors import status_of
+from deployments.http_message import TEXT, HttpContext, Reply, Request, success
+from shards.errors import Unavailable
+
+API_LEVEL = "1.19.0"
+"""The level of the Qdrant REST API whose subset this is; clients compare their own version with it."""
+_PROBE_DEADLINE_S = 5.0
+
+
+async def root(context: HttpContext, request: Request) -> Reply:
+    """GET /"""
+    about = {"title": "shoal", "version": API_LEVEL, "shoal_version": context.shoal_version}
+    return Reply(orjson.dumps(about))
+
+
+async def healthz(context: HttpContext, request: Request) -> Reply:
+    """GET /healthz"""
+    return Reply(b"healthz check passed", content_type=TEXT)
+
+
+async def livez(context: HttpContext, request: Request) -> Reply:
+    """GET /livez"""
+    return Reply(b"livez check passed", content_type=TEXT)
+
+
+async def readyz(context: HttpContext, request: Request) -> Reply:
+    """GET /readyz: proved by a real search against every shard"""
+    try:
+        await context.cluster.probe(_PROBE_DEADLINE_S)
+    except Unavailable as error:
+        return Reply(f"some shards are not ready: {error.message}".encode(), status_of(error), TEXT)
+    return Reply(b"all shards are ready", content_type=TEXT)
+
+
+async def get_cluster(context: HttpContext, request: Request) -> Reply:
+    """GET /cluster: what clients expect of a server without consensus of theirs, and our shards under `shoal`"""
+    state = context.cluster.state
+    shards: list[dict[str, Any]] = [
+        {
+            "id": shard.shard_id,
+            "address": shard.address and f"{shard.address.host}:{shard.address.port}",
+            "problem": shard.problem,
+            "collections": sorted(
+                name for name, held in state.collections.items() if shard.shard_id in held.shard_map.shard_ids
+            ),
+        }
+        for shard in state.shards
+    ]
+    shoal = {"cluster_id": state.cluster_id, "version": state.version, "shards": shards}
+    return success(request, orjson.dumps({"status": "disabled", "shoal": shoal}))
+
+
+async def get_state(context: HttpContext, request: Request) -> Reply:
+    """GET /shoal/state: the ClusterState, for a bulk load, which speaks to the shards itself"""
+    return success(request, context.cluster.state.model_dump_json().encode())

@@ -1,0 +1,154 @@
+"""A cluster in memory for tests of the HTTP layer: brute force, one shard, nothing durable.
+
+It keeps the promises of `ClusterApi` with its own code, so that a test compares two implementations. `requests` holds
+what was searched; `problem` makes every call fail.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from cluster.requests import CollectionStatistics, Record, SearchAnswer, SearchRequest, WriteReceipt
+from cluster.shard_map import even_map
+from cluster.state import ClusterState, CollectionState, ShardAddress, ShardState
+from shards.batch import PointBatch, Vectors
+from shards.distance import exact_distances, passes_threshold, scores
+from shards.errors import Conflict, NotFound
+from shards.hits import Hits
+from shards.point_ids import KeyArray, key_array, key_list
+from shards.schema import CollectionSpec
+
+
+@dataclass
+class FakePoint:
+    vector: Vectors
+    payload: bytes
+    version: int
+
+
+@dataclass
+class FakeCluster:
+    """See the module. `lsn` counts writes."""
+
+    lsn: int = 0
+    problem: Exception | None = None
+    requests: list[SearchRequest] = field(default_factory=list)
+    deadlines: list[float] = field(default_factory=list)
+    points: dict[str, dict[int, FakePoint]] = field(default_factory=dict)
+    held: dict[str, CollectionState] = field(default_factory=dict)
+
+    @property
+    def state(self) -> ClusterState:
+        address = ShardAddress(host="127.0.0.1", port=7)
+        shard = ShardState(shard_id=0, node_id="node", address=address, incarnation="a")
+        return ClusterState(version=1, cluster_id="fake", shards=(shard,), collections=dict(self.held))
+
+    def collection(self, name: str) -> CollectionState:
+        if name not in self.held:
+            raise NotFound(f"Not found: Collection `{name}` doesn't exist!")
+        return self.held[name]
+
+    async def create_collection(
+        self, name: str, spec: CollectionSpec, shard_count: int | None, deadline_s: float
+    ) -> None:
+        self._called(deadline_s)
+        if name in self.held:
+            raise Conflict(f"Wrong input: Collection `{name}` already exists!")
+        shard_map = even_map([0], epoch=1)
+        self.held[name] = CollectionState(name=name, uid="0" * 32, spec=spec, shard_map=shard_map, status="ready")
+        self.points[name] = {}
+
+    async def delete_collection(self, name: str, deadline_s: float) -> bool:
+        self._called(deadline_s)
+        self.points.pop(name, None)
+        return self.held.pop(name, None) is not None
+
+    async def upsert(self, name: str, batch: PointBatch, deadline_s: float) -> WriteReceipt:
+        self._called(deadline_s)
+        self.collection(name)
+        self.lsn += 1
+        for row, key in enumerate(key_list(batch.keys)):
+            self.points[name][key] = FakePoint(batch.vectors[row], batch.payload(row), self.lsn)
+        return WriteReceipt(self.lsn)
+
+    async def delete(self, name: str, keys: list[int], deadline_s: float) -> WriteReceipt:
+        self._called(deadline_s)
+        self.collection(name)
+        self.lsn += 1
+        for key in keys:
+            self.points[name].pop(key, None)
+        return WriteReceipt(self.lsn)
+
+    async def retrieve(
+        self, name: str, keys: list[int], with_payload: bool, with_vectors: bool, deadline_s: float
+    ) -> list[Record]:
+        self._called(deadline_s)
+        self.collection(name)
+        found = [(key, self.points[name][key]) for key in keys if key in self.points[name]]
+        return [
+            Record(key, point.version, point.payload if with_payload else b"", point.vector if with_vectors else None)
+            for key, point in found
+        ]
+
+    async def count(self, name: str, deadline_s: float) -> int:
+        self._called(deadline_s)
+        self.collection(name)
+        return len(self.points[name])
+
+    async def search(self, name: str, request: SearchRequest, deadline_s: float) -> SearchAnswer:
+        self._called(deadline_s)
+        self.requests.append(request)
+        spec = self.collection(name).spec.vector
+        held = sorted(self.points[name].items())
+        keys = key_array([key for key, _ in held])
+        matrix = np.array([point.vector for _, point in held], np.float32).reshape(len(held), spec.size)
+        rows = []
+        for query in request.vectors:
+            distances = exact_distances(matrix, query, spec.distance)
+            order = np.argsort(distances, kind="stable")
+            if request.score_threshold is not None:
+                found_scores = scores(distances[order], spec.distance)
+                order = order[passes_threshold(found_scores, request.score_threshold, spec.distance)]
+            order = order[request.offset : request.offset + request.k]
+            rows.append((order, distances[order]))
+        return SearchAnswer(_as_hits(rows, keys, [point for _, point in held], request, spec.size), 1.0)
+
+    async def statistics(self, name: str, deadline_s: float) -> list[CollectionStatistics]:
+        self._called(deadline_s)
+        count = len(self.points[self.collection(name).name])
+        return [CollectionStatistics(0, count, 1, count, 4 * count)]
+
+    async def probe(self, deadline_s: float) -> None:
+        self._called(deadline_s)
+
+    def _called(self, deadline_s: float) -> None:
+        self.deadlines.append(deadline_s)
+        if self.problem is not None:
+            raise self.problem
+
+
+def _as_hits(
+    rows: list[tuple[Any, Any]], keys: KeyArray, held: list[FakePoint], request: SearchRequest, dim: int
+) -> Hits:
+    shape = len(rows), max((len(order) for order, _ in rows), default=0)
+    hits = Hits(
+        np.array([len(order) for order, _ in rows], np.int32),
+        np.full(shape, np.inf, np.float32),
+        np.zeros(shape, keys.dtype),
+        np.zeros(shape, np.uint64),
+        [b""] * (shape[0] * shape[1]) if request.with_payload else None,
+        np.zeros((*shape, dim), np.float32) if request.with_vectors else None,
+    )
+    for row, (order, distances) in enumerate(rows):
+        hits.distances[row, : len(order)] = distances
+        hits.keys[row, : len(order)] = keys[order]
+        for column, place in enumerate(order.tolist()):
+            hits.versions[row, column] = held[place].version
+            if hits.payloads is not None:
+                hits.payloads[row * shape[1] + column] = held[place].payload
+            if hits.vectors is not None:
+                hits.vectors[row, column] = held[place].vector
+    return hits

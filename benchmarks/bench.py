@@ -1,0 +1,121 @@
+"""What every part of a run shares: the data, the scale, the clusters' folders and ports, and the ef that is asked
+for.
+
+The ef is chosen once for each data set: the smallest of a ladder with which the shards' own graphs, merged, reach
+RECALL_MIN. hnswlib and Shoal are then measured with that same ef over those same graphs.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Unpack
+
+from benchmarks import cpu_shares, wrk
+from benchmarks.datasets import Dataset, K
+from benchmarks.graphs import Graph, read_shard_graphs, single_graph, smallest_ef
+from benchmarks.query_bodies import Ask
+from benchmarks.results import Row, RowOptions
+from deployments import lifecycle
+from deployments.config import ClusterSettings, HttpSettings, Settings
+from deployments.data_folder import RunInfo
+
+RECALL_MIN = 0.95
+SHARD_COUNT = 2
+COLLECTION = "points"
+EMPTY = "benchmarks.empty_app:build"
+JUDGED_DATA = "glove"
+"""The targets are for this data; the ratios of the others are compared with its own (relative.py)."""
+CORES = len(os.sched_getaffinity(0))
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How long and how often. Rounds alternate between what is compared; medians are reported."""
+
+    run_s: float
+    rounds: int
+    starts: int
+
+    @classmethod
+    def of(cls, quick: bool) -> Scale:
+        return cls(run_s=1.0, rounds=1, starts=1) if quick else cls(run_s=5.0, rounds=3, starts=3)
+
+
+class Bench:
+    """One data set's run. Clusters that it starts are ended by it."""
+
+    def __init__(self, data: Dataset, scale: Scale) -> None:
+        self.data = data
+        self.scale = scale
+        self.shoal = _settings(data.folder / "shoal-data")
+        self.empty = _settings(data.folder / "empty-data")
+
+    @cached_property
+    def shard_graphs(self) -> list[Graph]:
+        return read_shard_graphs(self.shoal.data_folder)
+
+    @cached_property
+    def single(self) -> Graph:
+        return single_graph(self.data, CORES)
+
+    @cached_property
+    def ask(self) -> Ask:
+        ef = smallest_ef(self.shard_graphs, self.data, RECALL_MIN)
+        return Ask(K, ef, self.data.spec.with_payload)
+
+    @property
+    def path(self) -> str:
+        """Where the collection's queries go."""
+        return f"/collections/{COLLECTION}/points/query"
+
+    def row(self, part: str, what: str, value: float, unit: str, **more: Unpack[RowOptions]) -> Row:
+        """A row of this data set."""
+        return Row(self.data.spec.name, part, what, value, unit, **more)
+
+    def target(self, value: float) -> float | None:
+        """The target, if this data is judged by it."""
+        return value if self.data.spec.name == JUDGED_DATA else None
+
+    def write_bodies(self, name: str, bodies: list[bytes]) -> Path:
+        """The bodies as a file for the load generator, one a line."""
+        path = self.data.folder / name
+        path.write_bytes(b"\n".join(bodies) + b"\n")
+        return path
+
+
+@contextmanager
+def running(settings: Settings, application: str = lifecycle.APPLICATION) -> Iterator[RunInfo]:
+    """A cluster, from `up` to `down`."""
+    info = lifecycle.up(settings, application)
+    try:
+        yield info
+    finally:
+        lifecycle.down(settings)
+
+
+def run_load(info: RunInfo, target: wrk.Target, connections: int, seconds: float) -> tuple[wrk.Outcome, str]:
+    """Load on a cluster, and which processes of it used how much meanwhile."""
+    pids = lifecycle.cluster_processes(info)
+    before = cpu_shares.take(pids)
+    outcome = wrk.run(target, connections, seconds)
+    after = cpu_shares.take(pids)
+    return outcome, cpu_shares.in_words(cpu_shares.shares(before, after, outcome.cpu_s))
+
+
+def say(text: str) -> None:
+    """Progress, for who watches."""
+    print(f"  {text}", flush=True)
+
+
+def _settings(folder: Path) -> Settings:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    cluster = ClusterSettings(shard_count=SHARD_COUNT)
+    return Settings(data_folder=folder, http=HttpSettings(port=port), cluster=cluster)

@@ -34,7 +34,7 @@ class HnswSpec(_Frozen):
 
     m: Annotated[int, Field(ge=2, le=128)] = 16
     ef_construction: Annotated[int, Field(ge=4, le=4096)] = 200
-    ef_search: Annotated[int, Field(ge=1, le=10_000)] = 128
+    ef_search: Annotated[int, Field(ge=1, le=10_000)] = 80
 
 
 class CollectionSpec(_Frozen):

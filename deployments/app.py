@@ -72,11 +72,13 @@ def build(args: AppArgs) -> serve.Application:
     return application
 
 
-def serve_app(settings: Settings) -> serve.Application:
+def serve_app(args: dict[str, Any]) -> serve.Application:
     """The application from settings alone, for `serve run configs/serve.yaml`; the data folder is on the node that builds it.
 
-    Raises Conflict where a cluster of `shoal up` has the folder. (Each shard locks its own files, in either way of starting.)
+    `args`: keys of Settings. Raises Conflict where a cluster of `shoal up` has the folder. (Each shard locks its own
+    files, in either way of starting.)
     """
+    settings = Settings.model_validate(args)
     path = settings.data_folder.absolute()
     path.mkdir(parents=True, exist_ok=True)
     if is_locked(path):

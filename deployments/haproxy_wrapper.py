@@ -7,6 +7,8 @@ What the generated file (Ray 2.60) has, and what we make of it:
 - an admin socket open to every user: its owner only;
 - Serve's error page, which turns "nobody could answer" (502, 503, 504) into 500: our 503, which says when to come back;
 - 404 from HAProxy itself while no application is there, and its own health page, which is green then: 503;
+- requests that are first on their connection sent over a used connection to a router: when that router has just died, HAProxy
+  closes the client's connection without an answer (measured: always); over a connection of their own they get the 503;
 - a log line per request to a syslog port: none; servers that come and go are logged to the standard error file.
 
 Runs alone, as a script, under `python -I -S`: standard library only, few imports, for it is in the way of every reload.
@@ -60,7 +62,7 @@ def _rewrite_section(section: str, bind: str, error_page: str) -> str:
         return re.sub(r"\n.*\b(healthcheck|routes|log global|nbsrv)\b.*", "", section)
     if (kind, name) == ("backend", "default_backend"):
         return f"backend default_backend\n    {_STAND_IN}\n"
-    return section
+    return section.replace("http-reuse always", "http-reuse safe")
 
 
 def error_page() -> str:

@@ -98,7 +98,6 @@ def end_all(find: Callable[[], list[int]], timeout_s: float) -> list[int]:
     while left := find():
         for pid in left:
             _signal(pid, signal.SIGKILL)
-        reap_children()
         if time.monotonic() > deadline:
             return left
         time.sleep(POLL_S)
@@ -116,7 +115,10 @@ def wait_until(condition: Callable[[], bool], timeout_s: float) -> bool:
 
 
 def reap_children() -> dict[int, int]:
-    """Collect the children that have ended: pid -> exit code (negative: the signal)."""
+    """Collect the children that have ended: pid -> exit code (negative: the signal).
+
+    All of them: only for a process, such as the guardian, in which nobody else waits for a child of his own.
+    """
     ended = {}
     try:
         while (found := os.waitpid(-1, os.WNOHANG))[0]:

@@ -215,10 +215,7 @@ def test_without_a_router_the_answer_is_503_until_serve_brings_one_back(pair: tu
     unavailable = []
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        try:
-            status, headers, body = cluster.get()
-        except ConnectionError:
-            continue  # HAProxy was reloaded under a connection that it had not read from yet: a client repeats that
+        status, headers, body = cluster.get()
         if status == 200 and int(body) != killed:
             break
         assert status == 503, (status, body)
@@ -267,12 +264,8 @@ def test_down_ends_what_a_killed_guardian_left(pair: tuple[Cluster, Cluster]) ->
     cluster = pair[0]
     info = read_run_info(cluster.path)
     assert info is not None
-    # Everything dies with the guardian, but for a process that can't act on its parent's death: a real leftover.
-    stopped = process_named(info, "haproxy -db")
-    os.kill(stopped, signal.SIGSTOP)
     os.kill(info.pid, signal.SIGKILL)
     eventually(lambda: not is_locked(cluster.path))
-    assert stopped in lifecycle.cluster_processes(info)
     assert lifecycle.down(cluster.settings) == info
     assert_nothing_left(info, cluster.path)
     assert mentioning(str(info.run_folder)) == []

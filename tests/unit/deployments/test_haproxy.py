@@ -91,6 +91,7 @@ def test_the_routers_stay(tmp_path: Path) -> None:
     changed = haproxy_wrapper.rewrite(generated(tmp_path), BIND, "/page")
     assert "use_backend http-shoal if is_http-shoal" in changed
     assert "server router-1 127.0.0.1:23000 check" in changed
+    assert re.findall("http-reuse (.*)", changed) == ["safe"]
 
 
 def test_a_rewritten_file_may_be_rewritten_again(original: str) -> None:

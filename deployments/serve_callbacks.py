@@ -1,19 +1,23 @@
 """What a local cluster changes inside Ray Serve's own processes, through the two callbacks that Serve offers.
 
-Serve calls them by import path (see `haproxy.py`). Both replace a private function of Ray 2.60, so each checks that what it
-replaces is there: a Ray in which it moved fails at once and says where, instead of listening on every interface.
+Serve calls them by import path (see `haproxy.py`). They replace functions of Ray 2.60 and of its HTTP server, so each checks
+that what it replaces is there: a Ray in which it moved fails at once and says where, instead of listening on every interface.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from deployments.accepting import start_accepting
+
 
 def in_router() -> list[Any]:
-    """In a Serve replica, before its servers start: gRPC between deployments stays on loopback. No middlewares.
+    """In a Serve replica, before its servers start: gRPC between deployments stays on loopback, and waiting connections
+    are accepted all at once. No middlewares.
 
-    Serve binds it to all interfaces whatever the HTTP host ("[::]:0", ray/serve/_private/replica.py).
+    Serve binds gRPC to all interfaces whatever the HTTP host ("[::]:0", ray/serve/_private/replica.py).
     """
+    import uvicorn
     from ray._common.tls_utils import add_port_to_grpc_server
     from ray.serve._private import replica
 
@@ -22,7 +26,13 @@ def in_router() -> list[Any]:
             raise RuntimeError(f"a Serve replica wants to listen on {address!r}; expected '[::]:0'")
         return int(add_port_to_grpc_server(server, "127.0.0.1:0"))
 
+    startup: Any = getattr(uvicorn.Server, "startup", None)
+
+    async def start(server: Any, sockets: Any = None) -> None:
+        await start_accepting(server, sockets, startup)
+
     _replace(replica, "add_port_to_grpc_server", add_on_loopback)
+    _replace(uvicorn.Server, "startup", start)
     return []
 
 

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,16 +19,15 @@ import numpy as np
 from cluster.fan_out import ShardRequest, fan_out
 from cluster.gather import Outcome
 from cluster.merge import merge_hits
-from cluster.requests import CollectionStatistics, Record, SearchAnswer, SearchRequest, WriteReceipt
+from cluster.requests import CollectionStatistics, QueryHits, Record, SearchAnswer, SearchRequest, WriteReceipt
 from cluster.shard_client import ShardClient
 from cluster.state import ClusterState, CollectionState, ControlPlane
 from shards import messages
 from shards.batch import PointBatch, encode_batch_parts, encode_keys
-from shards.distance import passes_threshold, scores
+from shards.distance import Distance, passes_threshold, scores
 from shards.errors import DeadlineExceeded, NotFound, ShoalError, StaleEpoch, Unavailable
-from shards.hits import Hits
 from shards.index import SearchPlan
-from shards.messages import SearchBody, Target
+from shards.messages import Target
 from shards.nearest import Want
 from shards.point_ids import key_array, key_list
 from shards.schema import CollectionSpec
@@ -143,18 +143,7 @@ class Coordinator:
 
     async def search(self, name: str, request: SearchRequest, deadline_s: float) -> SearchAnswer:
         """The nearest points to each query."""
-
-        async def ask(collection: CollectionState) -> SearchAnswer:
-            ef = request.ef or collection.spec.hnsw.ef_search
-            plan = SearchPlan(request.k + request.offset, ef, request.exact)
-            search = SearchBody(plan, Want(request.with_payload, request.with_vectors), request.vectors)
-            body = messages.encode_search(_target(collection), search)
-            bodies = dict.fromkeys(collection.shard_map.shard_ids, body)
-            replies = await self._ask(ShardRequest(Kind.SEARCH, bodies, messages.decode_hits), deadline_s)
-            hits = merge_hits(list(replies.values()), request.k, request.offset)
-            return SearchAnswer(_cut_at_threshold(hits, request.score_threshold, collection), 1.0)
-
-        return await self._on_current_state(name, ask)
+        return await self._on_current_state(name, partial(self._search, request, deadline_s))
 
     async def probe(self, deadline_s: float) -> None:
         """A real search against every shard of some collection; where there is none, a ping of every shard."""
@@ -165,6 +154,18 @@ class Coordinator:
             await self.search(names[0], SearchRequest(query, k=1), deadline_s)
         bodies: dict[int, list[Any]] = {shard.shard_id: [] for shard in self.state.shards}
         await self._ask(ShardRequest(Kind.PING, bodies, bytes), deadline_s)
+
+    async def _search(self, request: SearchRequest, deadline_s: float, collection: CollectionState) -> SearchAnswer:
+        plan = SearchPlan(request.k + request.offset, request.ef or collection.spec.hnsw.ef_search, request.exact)
+        want = Want(request.with_payload, request.with_vectors)
+        body = messages.encode_search(_target(collection), plan, want, request.vectors)
+        bodies = dict.fromkeys(collection.shard_map.shard_ids, body)
+        replies = await self._ask(ShardRequest(Kind.SEARCH, bodies, messages.decode_hits), deadline_s)
+        hits = merge_hits(list(replies.values()), request.k, request.offset)
+        if request.score_threshold is not None:
+            distance = collection.spec.vector.distance
+            hits = [_cut_at_threshold(one, request.score_threshold, distance) for one in hits]
+        return SearchAnswer(hits, 1.0)
 
     async def _write(
         self, name: str, kind: Kind, bodies_of: Callable[[CollectionState], dict[int, list[Any]]], deadline_s: float
@@ -228,7 +229,12 @@ class Coordinator:
 
 
 def _target(collection: CollectionState) -> Target:
-    return Target(bytes.fromhex(collection.uid), collection.shard_map.epoch)
+    return _target_of(collection.uid, collection.shard_map.epoch)
+
+
+@lru_cache(maxsize=1024)
+def _target_of(uid: str, epoch: int) -> Target:
+    return Target(bytes.fromhex(uid), epoch)
 
 
 def _failure(outcome: Outcome) -> ShoalError:
@@ -248,13 +254,9 @@ def _records_in_order(replies: Any, keys: list[int], with_vectors: bool) -> list
     return [found[key] for key in keys if key in found]
 
 
-def _cut_at_threshold(hits: Hits, score_threshold: float | None, collection: CollectionState) -> Hits:
-    if score_threshold is None or not hits.width:
-        return hits
-    distance = collection.spec.vector.distance
-    passes = passes_threshold(scores(hits.distances, distance), score_threshold, distance)
-    passing = (passes & (np.arange(hits.width) < hits.counts[:, None])).sum(axis=1, dtype=np.int32)
-    return Hits(passing, hits.distances, hits.keys, hits.versions, hits.payloads, hits.vectors)
+def _cut_at_threshold(hits: QueryHits, score_threshold: float, distance: Distance) -> QueryHits:
+    found = scores(np.array(hits.distances, np.float32), distance)
+    return hits.first(int(passes_threshold(found, score_threshold, distance).sum()))
 
 
 async def _before(deadline_s: float, answer: Awaitable[T]) -> T:

@@ -12,9 +12,9 @@ said once; what comes later is ignored. A partial answer is data: `Outcome.failu
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from shards.errors import DeadlineExceeded, ShardUnavailable, ShoalError
 
@@ -22,22 +22,19 @@ RETRY_FIRST_S = 0.02
 RETRY_MAX_S = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(NamedTuple):
     """Send the request to this shard."""
 
     shard_id: int
 
 
-@dataclass(frozen=True, slots=True)
-class SetTimer:
+class SetTimer(NamedTuple):
     """Call `on_timer` at this time."""
 
     at: float
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What came of it: each asked shard is in one of the two."""
 
     replies: dict[int, Any]
@@ -49,14 +46,14 @@ class Outcome:
         return len(self.replies) / (len(self.replies) + len(self.failures))
 
 
-@dataclass(frozen=True, slots=True)
-class Complete:
+class Complete(NamedTuple):
     """The request is over."""
 
     outcome: Outcome
 
 
 Command = Send | SetTimer | Complete
+Commands = Sequence[Command]
 
 
 @dataclass(slots=True)
@@ -80,24 +77,24 @@ class Gather:
     replies: dict[int, Any] = field(default_factory=dict)
     failures: dict[int, ShoalError] = field(default_factory=dict)
 
-    def start(self) -> list[Command]:
+    def start(self) -> Commands:
         """The first sends."""
         self.open = {shard_id: _Shard() for shard_id in self.shard_ids}
         assert self.open, "a request asks at least one shard"
         return [*(Send(shard_id) for shard_id in self.open), SetTimer(self.deadline_at)]
 
-    def on_reply(self, shard_id: int, reply: Any) -> list[Command]:
+    def on_reply(self, shard_id: int, reply: Any) -> Commands:
         """A shard answered."""
         if self.open.pop(shard_id, None) is None:
-            return []
+            return ()
         self.replies[shard_id] = reply
         return self._complete_if_done()
 
-    def on_failure(self, shard_id: int, error: ShoalError, now: float) -> list[Command]:
+    def on_failure(self, shard_id: int, error: ShoalError, now: float) -> Commands:
         """A shard refused, or could not be reached."""
         shard = self.open.get(shard_id)
         if shard is None:
-            return []
+            return ()
         retry_at = now + min(RETRY_MAX_S, RETRY_FIRST_S * 2 ** (shard.attempts - 1))
         give_up_at = min(self.deadline_at, self.started_at + self.patience_s)
         if isinstance(error, ShardUnavailable) and retry_at < give_up_at:
@@ -107,7 +104,7 @@ class Gather:
         self.failures[shard_id] = error
         return self._complete_if_done()
 
-    def on_timer(self, now: float) -> list[Command]:
+    def on_timer(self, now: float) -> Commands:
         """Time has passed."""
         if now >= self.deadline_at:
             waited_s = self.deadline_at - self.started_at
@@ -117,7 +114,7 @@ class Gather:
                 )
             completes = bool(self.open)
             self.open.clear()
-            return [Complete(Outcome(self.replies, self.failures))] if completes else []
+            return (Complete(Outcome(self.replies, self.failures)),) if completes else ()
         commands: list[Command] = []
         for shard_id, shard in self.open.items():
             if shard.retry_at is not None and shard.retry_at <= now:
@@ -126,5 +123,5 @@ class Gather:
                 commands.append(Send(shard_id))
         return commands
 
-    def _complete_if_done(self) -> list[Command]:
-        return [] if self.open else [Complete(Outcome(self.replies, self.failures))]
+    def _complete_if_done(self) -> Commands:
+        return () if self.open else (Complete(Outcome(self.replies, self.failures)),)

@@ -2,71 +2,41 @@
 
 The merged top-k of disjoint shards is the top-k of their union: equal to a search over all points where each shard's
 answer is exact. Ties are broken by id, so the order in which answers arrive makes no difference.
+
+Plain lists and sort, no arrays: one query and two shards cost 10 us so, 90 us with numpy (measured in the router, whose
+caches a search has just emptied). For a thousand hits of eight shards it is about 5 ms.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import repeat
 
-import numpy as np
-import numpy.typing as npt
-
-from shards.batch import Vectors
-from shards.hits import Hits
-from shards.point_ids import same_width
-
-Places = npt.NDArray[np.intp]
-"""Places in all parts' hits, side by side: (query count, k)."""
+from cluster.requests import QueryHits
+from shards.hits import HitLists
 
 
-def merge_hits(parts: Sequence[Hits], k: int, offset: int = 0) -> Hits:
+def merge_hits(parts: Sequence[HitLists], k: int, offset: int = 0) -> list[QueryHits]:
     """For each query the hits at places offset to offset + k of all parts together, nearest first.
 
     At least one part; all of the same number of queries, and all with payloads or vectors where one has them.
-    Cost: about 30 us for one query and two shards; one sort of all rows for a batch.
     """
-    distances = np.concatenate([part.distances for part in parts], axis=1)
-    keys = np.concatenate(same_width([part.keys for part in parts]), axis=1)
-    versions = np.concatenate([part.versions for part in parts], axis=1)
-    order = np.lexsort((keys, distances), axis=1)[:, offset : offset + k]  # padding is +inf: it sorts last
-    lines = np.arange(len(distances))[:, None]
-    return Hits(
-        _merged_counts(parts, offset, order.shape[1]),
-        distances[lines, order],
-        keys[lines, order],
-        versions[lines, order],
-        _merged_payloads(parts, order),
-        _merged_vectors(parts, lines, order),
-    )
+    return [_merge_query(parts, query, offset, offset + k) for query in range(len(parts[0].counts))]
 
 
-def _merged_counts(parts: Sequence[Hits], offset: int, width: int) -> npt.NDArray[np.int32]:
-    counts = parts[0].counts - np.int32(offset)
-    for part in parts[1:]:
-        counts += part.counts
-    np.maximum(counts, 0, out=counts)
-    return np.minimum(counts, width, out=counts)
-
-
-def _merged_payloads(parts: Sequence[Hits], order: Places) -> list[bytes] | None:
-    if parts[0].payloads is None:
-        return None
-    merged: list[bytes] = []
-    for query, places in enumerate(order.tolist()):
-        line: list[bytes] = []
-        for part in parts:
-            assert part.payloads is not None, "all shards were asked alike"
-            line += part.payloads[query * part.width : (query + 1) * part.width]
-        merged += [line[place] for place in places]
-    return merged
-
-
-def _merged_vectors(
-    parts: Sequence[Hits],
-    lines: Places,
-    order: Places,
-) -> Vectors | None:
-    if parts[0].vectors is None:
-        return None
-    vectors = [part.vectors for part in parts if part.vectors is not None]
-    return np.concatenate(vectors, axis=1)[lines, order]
+def _merge_query(parts: Sequence[HitLists], query: int, start: int, end: int) -> QueryHits:
+    found: list[tuple[float, int, int, int, int]] = []
+    for number, part in enumerate(parts):
+        first = query * part.width
+        last = first + part.counts[query]
+        columns = part.distances[first:last], part.keys[first:last], part.versions[first:last]
+        found += zip(*columns, repeat(number), range(first, last))
+    found.sort()
+    kept = found[start:end]
+    distances, keys, versions, numbers, places = zip(*kept, strict=True) if kept else ((),) * 5
+    payloads = vectors = None
+    if parts[0].payload_offsets is not None:
+        payloads = [parts[number].payload(place) for number, place in zip(numbers, places, strict=True)]
+    if parts[0].vectors is not None:
+        vectors = [parts[number].vector(place) for number, place in zip(numbers, places, strict=True)]
+    return QueryHits(distances, keys, versions, payloads, vectors)

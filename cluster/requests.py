@@ -7,10 +7,11 @@ already checked and prepared (`shards.distance.prepare_vectors`), payloads are J
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from shards.batch import Vectors
-from shards.hits import Hits
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +32,35 @@ class SearchRequest:
     offset: int = 0
 
 
+class QueryHits(NamedTuple):
+    """What one query found, nearest first, as columns of equal length: distances, keys, versions (the LSN of each
+    point's last write), and where asked for payloads (JSON bytes, b"" for none) and vectors, float32 (dim,).
+    """
+
+    distances: Sequence[float]
+    keys: Sequence[int]
+    versions: Sequence[int]
+    payloads: Sequence[bytes] | None = None
+    vectors: Sequence[Vectors] | None = None
+
+    def first(self, count: int) -> QueryHits:
+        """The `count` nearest of these."""
+        return QueryHits(
+            self.distances[:count],
+            self.keys[:count],
+            self.versions[:count],
+            None if self.payloads is None else self.payloads[:count],
+            None if self.vectors is None else self.vectors[:count],
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class SearchAnswer:
-    """Merged hits, offset applied. `coverage`: the fraction of the collection's shards that answered, 0 to 1."""
+    """Merged hits of each query, offset applied. `coverage`: the fraction of the collection's shards that answered, 0
+    to 1.
+    """
 
-    hits: Hits
+    hits: list[QueryHits]
     coverage: float
 
 

@@ -1,8 +1,9 @@
 """One connection to one shard: requests out, answers matched by id, reconnected when the shard comes back elsewhere.
 
-Requests of one turn of the loop leave in one write. An answer whose request was cancelled is dropped; it must never
-disturb the connection. When the connection is lost every open request fails with ShardUnavailable (it may have run):
-whoever asked decides whether to repeat it.
+A request leaves at once where the shard has nothing of ours to do; while it works, requests wait for each other until
+the end of the loop's turn, or until there are BURST of them, and leave in one write. An answer whose request was
+cancelled is dropped; it must never disturb the connection. When the connection is lost every open request fails with
+ShardUnavailable (it may have run): whoever asked decides whether to repeat it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ CONNECT_S = 5.0
 
 FRAME_BYTES_MAX = 1024 * 1024 * 1024
 """Answers are bounded by what was asked for; this bounds a broken peer."""
+
+BURST = 4
+"""Frames that leave in one write at most: one write each costs the router 10 us more a search, waiting for the end of a
+busy turn leaves the shard idle meanwhile (16 connections: 12 ms).
+"""
 
 Done = Callable[[Frame | ShoalError], None]
 Address = tuple[str, int]
@@ -49,13 +55,13 @@ class ShardClient:
             self._address, self._incarnation = address, incarnation
             self._drop_link(ShardUnavailable(f"shard {self.shard_id} was restarted"))
 
-    def request(self, kind: Kind, parts: list[Any], done: Done, deadline_s: float = 0.0) -> Callable[[], None]:
-        """Send a request; `done` is called once, with the answer or an error, unless the returned function cancels
-        it.
+    def request(self, kind: Kind, parts: list[Any], done: Done, deadline_s: float = 0.0) -> int:
+        """Send a request; `done` is called once, with the answer or an error, unless `cancel` is given the returned id.
 
         Never calls `done` before it returns.
         """
         request_id, self._next_id = self._next_id, self._next_id + 1
+        is_idle = not self._open
         self._open[request_id] = done
         if self._address is None:
             error = ShardUnavailable(f"shard {self.shard_id} is not running")
@@ -63,8 +69,12 @@ class ShardClient:
         else:
             if self._link is None:
                 self._link = _Link(self, self._address)
-            self._link.send(encode_frame(kind, request_id, parts, int(deadline_s * 1000)))
-        return lambda: self._forget(request_id)
+            self._link.send(encode_frame(kind, request_id, parts, int(deadline_s * 1000)), is_idle)
+        return request_id
+
+    def cancel(self, request_id: int) -> None:
+        """Nobody waits for this answer any more. Harmless where it has arrived."""
+        self._open.pop(request_id, None)
 
     async def call(self, kind: Kind, parts: list[Any], deadline_s: float) -> Frame:
         """The same for coroutines. Raises ShoalErrors; TimeoutError at the deadline."""
@@ -74,12 +84,12 @@ class ShardClient:
             if not answer.done():
                 answer.set_result(got)
 
-        cancel = self.request(kind, parts, take, deadline_s)
+        request_id = self.request(kind, parts, take, deadline_s)
         try:
             async with asyncio.timeout(deadline_s):
                 got = await answer
         finally:
-            cancel()
+            self.cancel(request_id)
         if isinstance(got, ShoalError):
             raise got
         return got
@@ -106,9 +116,6 @@ class ShardClient:
         if done is not None:
             done(got)
 
-    def _forget(self, request_id: int) -> None:
-        self._open.pop(request_id, None)
-
     def _drop_link(self, error: ShoalError) -> None:
         link, self._link = self._link, None
         if link is not None:
@@ -130,14 +137,20 @@ class _Link(asyncio.Protocol):
         self._is_trusted = False
         self._nonces = (b"", os.urandom(handshake.NONCE_BYTES))
         self._outgoing: list[Any] = []
+        self._outgoing_frames = 0
         self._flush_planned = False
         self._task = self._loop.create_task(self._connect())
 
-    def send(self, buffers: list[Any]) -> None:
+    def send(self, buffers: list[Any], at_once: bool) -> None:
         self._outgoing += buffers
-        if self._is_trusted and not self._flush_planned:
+        self._outgoing_frames += 1
+        if not self._is_trusted:
+            return
+        if at_once or self._outgoing_frames >= BURST:
+            self._flush()
+        elif not self._flush_planned:
             self._flush_planned = True
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self._end_turn)
 
     def abort(self) -> None:
         self._task.cancel()
@@ -146,10 +159,12 @@ class _Link(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        # A write goes to the socket at once; uvloop would else keep it until the end of the loop's turn.
+        self._transport.set_write_buffer_limits(high=0)
 
     def data_received(self, data: bytes) -> None:
         try:
-            frames = list(self._reader.feed(data))
+            frames = self._reader.feed(data)
             while frames and not self._is_trusted:
                 self._shake_hands(frames.pop(0))
             self._client.on_frames(frames)
@@ -188,8 +203,11 @@ class _Link(asyncio.Protocol):
                 decode_error(frame.body) if frame.kind is Kind.ERROR else self._unreachable(f"it sent {frame.kind!r}")
             )
 
-    def _flush(self) -> None:
+    def _end_turn(self) -> None:
         self._flush_planned = False
+        self._flush()
+
+    def _flush(self) -> None:
         if self._transport is not None and self._outgoing and not self._transport.is_closing():
-            self._transport.writelines(self._outgoing)
-            self._outgoing = []
+            outgoing, self._outgoing, self._outgoing_frames = self._outgoing, [], 0
+            self._transport.writelines(outgoing)

@@ -9,16 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+import numpy as np
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from cluster.requests import Record
+from cluster.requests import QueryHits, Record
 from deployments.http_errors import ValidationFailed
 from deployments.payload_selection import PayloadSelection
-from shards.distance import Distance, Floats, scores
+from shards.distance import Distance, scores
 from shards.errors import InvalidRequest
-from shards.hits import Hits
-from shards.point_ids import NARROW, KeyArray, key_list, point_id
+from shards.point_ids import INTEGER_MAX, point_id
 
 Body = TypeVar("Body", bound=BaseModel)
 Point = dict[str, Any]
@@ -61,31 +61,21 @@ def dump(value: Any) -> bytes:
     return orjson.dumps(value, option=_FLOATS_AS_FLOAT32)
 
 
-def scored_rows(hits: Hits, distance: Distance) -> Floats:
-    """The API's scores of all hits, (nq, k)."""
-    return scores(hits.distances, distance)
-
-
 def scored_points(
-    hits: Hits, row: int, row_scores: Floats, selection: PayloadSelection, with_vectors: bool
+    hits: QueryHits, distance: Distance, selection: PayloadSelection, with_vectors: bool
 ) -> list[Point]:
-    """One query's hits as the API writes them. `row_scores`: that row of `scored_rows`."""
-    count = int(hits.counts[row])
-    ids = _ids(hits.keys[row, :count])
-    versions = hits.versions[row, :count].tolist()
-    # Iterating a float32 array gives float32 scalars, which orjson writes as such; tolist() would give doubles.
-    found = zip(ids, versions, row_scores, strict=False)
+    """One query's hits as the API writes them."""
+    # Iterating a float32 array gives float32 scalars, which orjson writes as such; floats would be written as doubles.
+    found_scores = scores(np.array(hits.distances, np.float32), distance)
+    points: list[Point] = [
+        {"id": id_, "version": version, "score": score}
+        for id_, version, score in zip(_ids(hits.keys), hits.versions, found_scores, strict=True)
+    ]
     if selection.wanted and hits.payloads is not None:
-        start = row * hits.width
-        payloads = _payloads(hits.payloads[start : start + count], selection)
-        points: list[Point] = [
-            {"id": id_, "version": version, "score": score, "payload": payload}
-            for (id_, version, score), payload in zip(found, payloads, strict=False)
-        ]
-    else:
-        points = [{"id": id_, "version": version, "score": score} for id_, version, score in found]
+        for point, payload in zip(points, _payloads(hits.payloads, selection), strict=True):
+            point["payload"] = payload
     if with_vectors and hits.vectors is not None:
-        for point, vector in zip(points, hits.vectors[row], strict=False):
+        for point, vector in zip(points, hits.vectors, strict=True):
             point["vector"] = vector
     return points
 
@@ -103,10 +93,10 @@ def records(found: Sequence[Record], selection: PayloadSelection) -> list[Point]
     return points
 
 
-def _ids(keys: KeyArray) -> list[Any]:
-    if keys.dtype == NARROW:
-        return keys.tolist()
-    return [point_id(key) for key in key_list(keys)]
+def _ids(keys: Sequence[int]) -> Sequence[Any]:
+    if not keys or max(keys) <= INTEGER_MAX:
+        return keys
+    return [point_id(key) for key in keys]
 
 
 def _payloads(payloads: Sequence[bytes], selection: PayloadSelection) -> list[Any]:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from cluster.requests import SearchRequest
-from deployments.http_json import Point, dump, parse_body, scored_points, scored_rows
+from deployments.http_json import Point, dump, parse_body, scored_points
 from deployments.http_message import HttpContext, Reply, Request, success
 from deployments.http_models import LegacySearchBody, QueryBatchBody, QueryBody, SearchParameters, Unusual
 from deployments.http_vectors import check_names, pack_vectors, query_vector, wants_vectors
@@ -83,10 +83,8 @@ async def query_points_batch(context: HttpContext, request: Request) -> Reply:
     )
     results: list[dict[str, list[Point]]] = [{"points": []} for _ in bodies]
     for answer, (plan, places) in zip(answers, groups.items(), strict=True):
-        scores = scored_rows(answer.hits, spec.distance)
-        for row, place in enumerate(places):
-            found = scored_points(answer.hits, row, scores[row], selections[place], plan.with_vectors)
-            results[place]["points"] = found
+        for hits, place in zip(answer.hits, places, strict=True):
+            results[place]["points"] = scored_points(hits, spec.distance, selections[place], plan.with_vectors)
     return success(request, dump(results), _shoal(min((answer.coverage for answer in answers), default=1.0)))
 
 
@@ -97,8 +95,7 @@ async def _search_one(context: HttpContext, request: Request, body: QueryBody) -
     vectors = _prepared([query_vector(body.query)], spec, "query")
     deadline_s = request.deadline_s(context.limits)
     answer = await context.cluster.search(request.collection, SearchRequest(vectors, *plan), deadline_s)
-    scores = scored_rows(answer.hits, spec.distance)
-    return scored_points(answer.hits, 0, scores[0], selection, plan.with_vectors), answer.coverage
+    return scored_points(answer.hits[0], spec.distance, selection, plan.with_vectors), answer.coverage
 
 
 def _prepared(rows: Sequence[list[float]], spec: VectorSpec, place: str) -> Vectors:

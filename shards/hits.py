@@ -1,7 +1,8 @@
 """What a search finds: for each of `nq` queries the nearest points, nearest first.
 
 Columns, padded to the same width k. `counts[q]` says how many of row q are real; the rest of the row is padding
-(distance +inf). Ties are broken by key, so equal data gives equal answers whatever order it arrived in.
+(distance +inf). A shard works on whole arrays (Hits); whoever gathers from shards reads the same columns as flat lists
+(HitLists), because a merge of a few dozen hits costs a fraction of what as many array operations cost.
 """
 
 from __future__ import annotations
@@ -48,6 +49,34 @@ class Hits:
             None if self.payloads is None else self.payloads[start * width : end * width],
             None if self.vectors is None else self.vectors[start:end],
         )
+
+
+@dataclass(slots=True)
+class HitLists:
+    """The same columns as plain lists, query after query, `width` places each, padding included.
+
+    payload_offsets: where each place's payload starts and ends in `payloads`; vectors float32 (nq, width, dim); both
+    only where they were asked for.
+    """
+
+    counts: list[int]
+    width: int
+    distances: list[float]
+    keys: list[int]
+    versions: list[int]
+    payload_offsets: list[int] | None = None
+    payloads: memoryview | bytes = b""
+    vectors: Vectors | None = None
+
+    def payload(self, place: int) -> bytes:
+        """The JSON document of one place, b"" for none. Only where payloads were asked for."""
+        assert self.payload_offsets is not None
+        return bytes(self.payloads[self.payload_offsets[place] : self.payload_offsets[place + 1]])
+
+    def vector(self, place: int) -> Vectors:
+        """The vector of one place, (dim,). Only where vectors were asked for."""
+        assert self.vectors is not None
+        return self.vectors[place // self.width, place % self.width]
 
 
 def no_hits(query_count: int, with_payload: bool = False, dim: int | None = None) -> Hits:

@@ -62,6 +62,7 @@ class HnswGraph:
         self.shape = shape
         self._index = index
         self._index.set_ef(1)
+        self._row_count = int(index.get_current_count())
 
     @classmethod
     def empty(cls, shape: GraphShape, capacity: int) -> HnswGraph:
@@ -84,7 +85,7 @@ class HnswGraph:
         return cls(shape, index)
 
     def __len__(self) -> int:
-        return int(self._index.get_current_count())
+        return self._row_count
 
     @property
     def capacity(self) -> int:
@@ -96,18 +97,19 @@ class HnswGraph:
         if needed > self.capacity:
             self._index.resize_index(max(needed, 2 * self.capacity))
         self._index.add_items(vectors, np.arange(first_row, first_row + len(vectors)), num_threads=threads)
+        self._row_count = int(self._index.get_current_count())
 
     def search(self, queries: Vectors, ef: int) -> SegmentHits:
         """The ef nearest rows to each prepared query, dead or alive, nearest first. Releases the GIL.
 
         A row of the answer that the graph could not fill is all -1: scan for that query.
         """
-        ef = min(ef, len(self))
+        ef = min(ef, self._row_count)
         try:
             labels, distances = self._index.knn_query(queries, k=ef, num_threads=1)
         except RuntimeError:
             return self._search_each(queries, ef)
-        return SegmentHits(labels.view(np.int64), distances)
+        return SegmentHits(labels.view(np.int64), distances, True)
 
     def _search_each(self, queries: Vectors, ef: int) -> SegmentHits:
         rows = np.full((len(queries), ef), -1, np.int64)

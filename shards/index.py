@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -16,14 +15,17 @@ Rows = npt.NDArray[Any]
 
 
 class SegmentHits(NamedTuple):
-    """rows (nq, width), nearest first, -1 where there is none; distances float32 (nq, width), +inf there."""
+    """rows (nq, width), nearest first, -1 where there is none; distances float32 (nq, width), +inf there.
+
+    `is_full` promises that no row is -1, so that nobody has to count; without it there may or may not be one.
+    """
 
     rows: Rows
     distances: npt.NDArray[np.float32]
+    is_full: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class SearchPlan:
+class SearchPlan(NamedTuple):
     """How to search: the k nearest, with `ef` candidates in a graph; `exact` measures every row."""
 
     k: int

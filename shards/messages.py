@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from shards.batch import Buffer, Vectors, decode_batch, encode_batch_parts
 from shards.errors import Corrupt
-from shards.hits import Hits
+from shards.hits import HitLists, Hits
 from shards.index import SearchPlan
 from shards.nearest import Want
-from shards.point_ids import NARROW, WIDE
+from shards.point_ids import NARROW, WIDE, key_list
 from shards.records import Records
 
 _TARGET = struct.Struct("<16sQ")
@@ -27,11 +27,10 @@ _SEARCH = struct.Struct("<IIIIB7x")
 _HITS = struct.Struct("<IIIBBBx")
 _WRITTEN = struct.Struct("<Q")
 _EXACT, _PAYLOADS, _VECTORS = 1, 2, 4
-TARGET_BYTES = _TARGET.size
+SEARCH_HEAD_BYTES = _TARGET.size + _SEARCH.size
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """Which collection a request is about, and the epoch of the shard map that sent it here."""
 
     uid: bytes
@@ -41,13 +40,19 @@ class Target:
         return _TARGET.pack(self.uid, self.epoch)
 
 
-@dataclass(frozen=True, slots=True)
-class SearchBody:
-    """A search of prepared queries, float32 (nq, dim)."""
+class SearchHead(NamedTuple):
+    """What a search is, but for the queries themselves: prepared ones, float32 (query_count, dim)."""
 
+    target: Target
     plan: SearchPlan
     want: Want
-    queries: Vectors
+    query_count: int
+    dim: int
+
+    @property
+    def body_bytes(self) -> int:
+        """Length of a SEARCH's whole body."""
+        return SEARCH_HEAD_BYTES + 4 * self.query_count * self.dim
 
 
 def decode_target(body: memoryview) -> tuple[Target, memoryview]:
@@ -57,34 +62,47 @@ def decode_target(body: memoryview) -> tuple[Target, memoryview]:
     return Target(*_TARGET.unpack_from(body)), body[_TARGET.size :]
 
 
-def encode_search(target: Target, search: SearchBody) -> list[Any]:
-    """SEARCH's body."""
-    plan, want = search.plan, search.want
+def encode_search(target: Target, plan: SearchPlan, want: Want, queries: Vectors) -> list[Any]:
+    """SEARCH's body: target | k u32 | ef u32 | count u32 | dim u32 | flags u8 | 7 zero bytes | queries."""
     flags = _EXACT * plan.exact | _PAYLOADS * want.payloads | _VECTORS * want.vectors
-    count, dim = search.queries.shape
-    head = target.encode() + _SEARCH.pack(plan.k, plan.ef, count, dim, flags)
-    return [head, np.ascontiguousarray(search.queries, np.float32).data.cast("B")]
+    count, dim = queries.shape
+    return [target.encode() + _SEARCH.pack(plan.k, plan.ef, count, dim, flags), queries.tobytes()]
 
 
-def decode_search(body: memoryview) -> SearchBody:
-    """The search behind its target. The queries are a view of the body."""
-    if len(body) < _SEARCH.size:
+@lru_cache(maxsize=1024)
+def decode_search_head(head: bytes) -> SearchHead:
+    """The first SEARCH_HEAD_BYTES of a search. Searches that ask alike have equal heads, so most are decoded already.
+
+    Raises Corrupt.
+    """
+    if len(head) != SEARCH_HEAD_BYTES:
         raise Corrupt("a search is shorter than its header")
-    k, ef, count, dim, flags = _SEARCH.unpack_from(body)
-    if len(body) != _SEARCH.size + 4 * count * dim or not (k and count and dim):
-        raise Corrupt(f"a search of {count} queries x {dim} has {len(body)} bytes")
-    queries = np.frombuffer(body, np.float32, count * dim, _SEARCH.size).reshape(count, dim)
+    k, ef, count, dim, flags = _SEARCH.unpack_from(head, _TARGET.size)
+    if not (k and count and dim):
+        raise Corrupt(f"a search asks for the {k} nearest to {count} queries x {dim}")
     plan = SearchPlan(k, ef, bool(flags & _EXACT))
-    return SearchBody(plan, Want(bool(flags & _PAYLOADS), bool(flags & _VECTORS)), queries)
+    want = Want(bool(flags & _PAYLOADS), bool(flags & _VECTORS))
+    return SearchHead(Target(*_TARGET.unpack_from(head)), plan, want, count, dim)
+
+
+def decode_queries(head: SearchHead, bodies: Sequence[memoryview]) -> Vectors:
+    """The queries of searches with this head, one after the other, float32 (count, dim); of a single one, a view of its
+    body. The caller has compared the bodies' lengths with the head's.
+    """
+    if len(bodies) == 1:
+        return np.frombuffer(bodies[0], np.float32, -1, SEARCH_HEAD_BYTES).reshape(-1, head.dim)
+    joined = b"".join([body[SEARCH_HEAD_BYTES:] for body in bodies])
+    return np.frombuffer(joined, np.float32).reshape(-1, head.dim)
 
 
 def encode_hits(hits: Hits) -> list[Any]:
-    """HITS' body: header | counts | distances | versions | keys | vectors | payload offsets | payloads."""
+    """HITS' body: header | distances | counts | versions | keys | vectors | payload offsets | payloads."""
     has_payloads, has_vectors = hits.payloads is not None, hits.vectors is not None
     dim = hits.vectors.shape[2] if hits.vectors is not None else 0
+    count, width = hits.distances.shape
     parts = [
-        _HITS.pack(hits.query_count, hits.width, dim, hits.keys.dtype.itemsize, has_payloads, has_vectors),
-        hits.distances.astype(np.float32, copy=False).tobytes(),
+        _HITS.pack(count, width, dim, hits.keys.dtype.itemsize, has_payloads, has_vectors),
+        hits.distances.tobytes(),
         hits.counts.tobytes(),
         hits.versions.tobytes(),
         hits.keys.tobytes(),
@@ -97,36 +115,47 @@ def encode_hits(hits: Hits) -> list[Any]:
     return parts
 
 
-def decode_hits(body: memoryview) -> Hits:
-    """The hits; arrays are views of the body. Raises Corrupt where lengths contradict each other."""
+def decode_hits(body: memoryview) -> HitLists:
+    """The hits; payloads and vectors are views of the body. Raises Corrupt where lengths contradict each other."""
     try:
         count, width, dim, key_bytes, has_payloads, has_vectors = _HITS.unpack_from(body)
         cells = count * width
         cut = _Cutter(body, _HITS.size)
-        distances = cut.array(np.dtype(np.float32), cells).reshape(count, width)
-        counts = cut.array(np.dtype(np.int32), count)
-        versions = cut.array(np.dtype(np.uint64), cells).reshape(count, width)
-        keys = cut.array(NARROW if key_bytes == NARROW.itemsize else WIDE, cells).reshape(count, width)
-        vectors = cut.array(np.dtype(np.float32), cells * dim).reshape(count, width, dim) if has_vectors else None
-        payloads = None
+        distances: list[float] = cut.take(4 * cells).cast("f").tolist()  # type: ignore[assignment]
+        counts = cut.take(4 * count).cast("i").tolist()
+        versions = cut.take(8 * cells).cast("Q").tolist()
+        found = HitLists(counts, width, distances, _decode_keys(cut, cells, key_bytes), versions)
+        if has_vectors:
+            found.vectors = np.frombuffer(cut.take(4 * cells * dim), np.float32).reshape(count, width, dim)
         if has_payloads:
-            offsets = cut.array(np.dtype(np.uint64), cells + 1).tolist()
-            blob = body[cut.at :]
-            payloads = [bytes(blob[start:end]) for start, end in pairwise(offsets)]
-        return Hits(counts, distances, keys, versions, payloads, vectors)
-    except (ValueError, struct.error) as error:
+            found.payload_offsets = cut.take(8 * (cells + 1)).cast("Q").tolist()
+            found.payloads = body[cut.at :]
+    except (ValueError, TypeError, struct.error) as error:
         raise Corrupt(f"an answer of {len(body)} bytes can't be read: {error}") from error
+    if cut.at > len(body) or len(found.payloads) != (found.payload_offsets or [0])[-1]:
+        raise Corrupt(f"an answer of {len(body)} bytes does not have the {cut.at} that its header says, and payloads")
+    if counts and not 0 <= min(counts) <= max(counts) <= width:
+        raise Corrupt(f"an answer of {width} places a query says that {max(counts)} of them are filled")
+    return found
+
+
+def _decode_keys(cut: _Cutter, cells: int, key_bytes: int) -> list[int]:
+    if key_bytes == NARROW.itemsize:
+        return cut.take(8 * cells).cast("Q").tolist()
+    return key_list(np.frombuffer(cut.take(WIDE.itemsize * cells), WIDE))
 
 
 class _Cutter:
+    """Takes pieces off a body, one after the other; `at` runs past the end where the body is too short."""
+
     def __init__(self, body: memoryview, at: int) -> None:
         self._body = body
         self.at = at
 
-    def array(self, dtype: np.dtype[Any], count: int) -> np.ndarray[Any, Any]:
-        values = np.frombuffer(self._body, dtype, count, self.at)
-        self.at += count * dtype.itemsize
-        return values
+    def take(self, byte_count: int) -> memoryview:
+        start = self.at
+        self.at = start + byte_count
+        return self._body[start : self.at]
 
 
 def encode_records(records: Records) -> list[Any]:

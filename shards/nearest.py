@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +14,7 @@ from shards.index import SearchPlan, SegmentHits, VectorIndex
 from shards.point_ids import key_array, key_list
 
 
-@dataclass(frozen=True, slots=True)
-class Want:
+class Want(NamedTuple):
     """What an answer carries beside ids, versions and distances."""
 
     payloads: bool = False
@@ -36,7 +35,7 @@ def nearest(segments: Sequence[VectorIndex], queries: Vectors, plan: SearchPlan,
 
 
 def _hits_of_one(segment: VectorIndex, found: SegmentHits, want: Want) -> Hits:
-    rows, distances = found
+    rows, distances, _ = found
     counts = _counts(found)
     keys, versions = segment.keys_of(rows), segment.versions_of(rows)
     flat = rows.reshape(-1).tolist()
@@ -77,4 +76,8 @@ def _hits_of_many(parts: list[tuple[VectorIndex, SegmentHits]], k: int, want: Wa
 
 
 def _counts(found: SegmentHits) -> npt.NDArray[np.int32]:
+    if found.is_full:
+        counts = np.empty(len(found.rows), np.int32)
+        counts.fill(found.rows.shape[1])
+        return counts
     return (found.rows >= 0).sum(axis=1, dtype=np.int32)

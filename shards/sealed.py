@@ -33,6 +33,7 @@ class SealedSegment:
         self.exact_scan_bytes = 0
         rows, dim = header.row_count, header.dim
         self._graph = graph
+        self._vector_bytes = 4 * rows * dim
         self._vectors = files.map_array(folder / files.VECTORS, np.dtype(np.float32)).reshape(rows, dim)
         self._keys = files.map_array(folder / files.KEYS, NARROW if header.key_bytes == NARROW.itemsize else WIDE)
         self._order = files.map_array(folder / files.ORDER, np.dtype(np.int64))
@@ -80,17 +81,17 @@ class SealedSegment:
 
     def search(self, queries: Vectors, plan: SearchPlan) -> SegmentHits:
         """See VectorIndex. Never fewer than k living rows where the segment has them."""
-        small = self._vectors.nbytes <= self.exact_scan_bytes
-        if plan.exact or self._graph is None or small or plan.k >= self.row_count:
-            return self._scan(queries, plan.k)
-        candidates = max(plan.ef, plan.k)
-        hits = self._graph.search(queries, candidates)
-        if self._alive is None and (hits.rows[:, 0] >= 0).all():
-            return SegmentHits(hits.rows[:, : plan.k], hits.distances[:, : plan.k])
-        hits = self._living(hits, plan.k)
+        k, graph = plan.k, self._graph
+        if plan.exact or graph is None or self._vector_bytes <= self.exact_scan_bytes or k >= self.header.row_count:
+            return self._scan(queries, k)
+        candidates = max(plan.ef, k)
+        hits = graph.search(queries, candidates)
+        if self._alive is None and hits.is_full:
+            return SegmentHits(hits.rows[:, :k], hits.distances[:, :k], True)
+        hits = self._living(hits, k)
         if not self.live_count:
             return hits
-        short = np.flatnonzero(hits.rows[:, min(plan.k, self.live_count) - 1] < 0)
+        short = np.flatnonzero(hits.rows[:, min(k, self.live_count) - 1] < 0)
         if len(short):
             self._refill(queries, plan, candidates * WIDEN_FACTOR, hits, short)
         return hits
@@ -124,7 +125,11 @@ class SealedSegment:
         return self._keys[rows]
 
     def versions_of(self, rows: Rows) -> npt.NDArray[np.uint64]:
-        return np.full(rows.shape, self.lsn, np.uint64) if self._versions is None else self._versions[rows]
+        if self._versions is not None:
+            return self._versions[rows]
+        versions = np.empty(rows.shape, np.uint64)
+        versions.fill(self.lsn)
+        return versions
 
     def vectors_of(self, rows: Rows) -> Vectors:
         return self._vectors[rows]

@@ -50,13 +50,15 @@ class ShardConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        # Answers leave at once; uvloop would else keep them until the end of the loop's turn, behind other searches.
+        self._transport.set_write_buffer_limits(high=0)
         self._timer = asyncio.get_running_loop().call_later(HANDSHAKE_S, self.close)
         self.answer(Kind.CHALLENGE, 0, [handshake.encode_challenge(self._nonce)])
 
     def data_received(self, data: bytes) -> None:
         """Hand over the frames that are whole; the first one must prove that the caller knows the secret."""
         try:
-            frames = list(self._reader.feed(data))
+            frames = self._reader.feed(data)
             if not self._is_trusted and frames:
                 self._authenticate(frames.pop(0))
             if frames:

@@ -13,21 +13,19 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
-import numpy as np
-
 from shards import messages
-from shards.batch import decode_batch, decode_keys
+from shards.batch import Vectors, decode_batch, decode_keys
 from shards.bulk import BulkSession, check_known, remove_orphans
 from shards.collection import ShardCollection
 from shards.committer import Committer
 from shards.distance import prepare_vectors
-from shards.errors import DimensionMismatch, Internal, QueueFull, ShardUnavailable, ShoalError, StaleEpoch
-from shards.hits import Hits
+from shards.errors import Corrupt, DimensionMismatch, Internal, QueueFull, ShardUnavailable, ShoalError, StaleEpoch
 from shards.identity import ShardIdentity
 from shards.log_frame import LogOp, OpKind
-from shards.messages import SearchBody, Target, decode_target
+from shards.messages import SearchHead, Target, decode_target
 from shards.nearest import Want
 from shards.server import ShardConnection
 from shards.settings import ShardSettings
@@ -47,15 +45,6 @@ class Hosted:
     epoch: int
     committer: Committer
     sessions: dict[bytes, BulkSession] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """One search frame, decoded."""
-
-    connection: ShardConnection
-    request_id: int
-    search: SearchBody
 
 
 class ShardService:
@@ -86,25 +75,24 @@ class ShardService:
 
     def handle(self, frames: list[Frame], connection: ShardConnection) -> None:
         """Answer frames that arrived together."""
-        searches: dict[tuple[Any, ...], list[_Asked]] = {}
+        searches: dict[bytes, list[Frame]] = {}
         for frame in frames:
-            try:
-                if frame.kind is Kind.SEARCH:
-                    self._collect_search(frame, connection, searches)
-                elif frame.kind is Kind.PING:
-                    connection.answer(Kind.PONG, frame.request_id, [])
-                else:
-                    hosted, rest = self._find(frame.body)
-                    reply = _Reply(connection, frame.request_id)
-                    self._handlers[frame.kind](hosted, rest, reply)
-            except Exception as error:
-                connection.fail(frame.request_id, as_shoal_error(error))
-        for (target, plan, want, _), group in searches.items():
-            self._search(self.hosted[target.uid], plan, want, group)
+            if frame.kind is Kind.SEARCH:
+                searches.setdefault(bytes(frame.body[: messages.SEARCH_HEAD_BYTES]), []).append(frame)
+            else:
+                self._answer(frame, connection)
+        for head, group in searches.items():
+            self._search(head, group, connection)
 
-    def _find(self, body: memoryview) -> tuple[Hosted, memoryview]:
-        target, rest = decode_target(body)
-        return self._hosted(target), rest
+    def _answer(self, frame: Frame, connection: ShardConnection) -> None:
+        try:
+            if frame.kind is Kind.PING:
+                connection.answer(Kind.PONG, frame.request_id, [])
+                return
+            target, rest = decode_target(frame.body)
+            self._handlers[frame.kind](self._hosted(target), rest, _Reply(connection, frame.request_id))
+        except Exception as error:
+            connection.fail(frame.request_id, as_shoal_error(error))
 
     def _hosted(self, target: Target) -> Hosted:
         if self.problem is not None:
@@ -122,42 +110,45 @@ class ShardService:
 
     # Searching
 
-    def _collect_search(
-        self, frame: Frame, connection: ShardConnection, searches: dict[tuple[Any, ...], list[_Asked]]
-    ) -> None:
-        target, rest = decode_target(frame.body)
-        dim = self._hosted(target).collection.dim
-        search = messages.decode_search(rest)
-        if search.queries.shape[1] != dim:
-            raise DimensionMismatch(f"Vector dimension error: expected dim: {dim}, got {search.queries.shape[1]}")
-        asked = _Asked(connection, frame.request_id, search)
-        searches.setdefault((target, search.plan, search.want, frame.deadline_ms == 0), []).append(asked)
+    def _search(self, head_bytes: bytes, group: list[Frame], connection: ShardConnection) -> None:
+        """Answer searches that ask alike in one pass: here, or on a search thread where they are many."""
+        try:
+            head = messages.decode_search_head(head_bytes)
+            collection = self._hosted(head.target).collection
+            self._check_search(head, group, collection)
+            queries = messages.decode_queries(head, [frame.body for frame in group])
+            if len(queries) <= self._settings.inline_queries_max:
+                connection.send(_encoded_answers(collection, head, queries, group))
+            else:
+                self._search_on_thread(collection, head, queries, group).add_done_callback(
+                    lambda done: None if done.cancelled() else connection.send(done.result())
+                )
+        except Exception as error:
+            connection.send(_encoded_failures(error, group))
 
-    def _search(self, hosted: Hosted, plan: Any, want: Want, group: list[_Asked]) -> None:
-        queries = group[0].search.queries
-        if len(group) > 1:
-            queries = np.concatenate([asked.search.queries for asked in group])
-        if len(queries) <= self._settings.inline_queries_max:
-            _answer_search(hosted.collection, queries, plan, want, group)
-            return
+    @staticmethod
+    def _check_search(head: SearchHead, group: list[Frame], collection: ShardCollection) -> None:
+        if head.dim != collection.dim:
+            raise DimensionMismatch(f"Vector dimension error: expected dim: {collection.dim}, got {head.dim}")
+        for frame in group:
+            if len(frame.body) != head.body_bytes:
+                raise Corrupt(f"a search of {head.query_count} queries x {head.dim} has {len(frame.body)} bytes")
+
+    def _search_on_thread(
+        self, collection: ShardCollection, head: SearchHead, queries: Vectors, group: list[Frame]
+    ) -> asyncio.Future[list[Any]]:
         if self._queued_queries + len(queries) > QUEUED_QUERIES_MAX:
-            error = QueueFull(f"{self._queued_queries} queries wait for shard {self.shard_id}", 1.0)
-            for asked in group:
-                asked.connection.fail(asked.request_id, error)
-            return
+            raise QueueFull(f"{self._queued_queries} queries wait for shard {self.shard_id}", 1.0)
         self._queued_queries += len(queries)
-        loop = asyncio.get_running_loop()
-        future = loop.run_in_executor(
-            self._searchers, _encoded_answers, hosted.collection, queries, plan, want, group
+        future = asyncio.get_running_loop().run_in_executor(
+            self._searchers, _encoded_answers, collection, head, queries, group
         )
 
-        def answer(done: asyncio.Future[list[list[Any]]]) -> None:
+        def leave(_: asyncio.Future[list[Any]]) -> None:
             self._queued_queries -= len(queries)
-            if not done.cancelled():
-                for asked, buffers in zip(group, done.result(), strict=True):
-                    asked.connection.send(buffers)
 
-        future.add_done_callback(answer)
+        future.add_done_callback(leave)
+        return future
 
     # Reading
 
@@ -274,40 +265,26 @@ def _run(load: BulkSession, step: Callable[..., Any], *args: Any) -> asyncio.Fut
     return asyncio.get_running_loop().run_in_executor(load.thread, step, *args)
 
 
-def _answer_search(collection: ShardCollection, queries: Any, plan: Any, want: Want, group: list[_Asked]) -> None:
-    answers = _encoded_answers(collection, queries, plan, want, group)
-    buffers: list[Any] = []
-    for number, asked in enumerate(group):
-        buffers += answers[number]
-        if number + 1 == len(group) or group[number + 1].connection is not asked.connection:
-            asked.connection.send(buffers)
-            buffers = []
-
-
 def _encoded_answers(
-    collection: ShardCollection, queries: Any, plan: Any, want: Want, group: list[_Asked]
-) -> list[list[Any]]:
-    """One encoded frame for each search of the group; an error becomes every one's answer."""
+    collection: ShardCollection, head: SearchHead, queries: Vectors, group: list[Frame]
+) -> list[Any]:
+    """The encoded answers to searches that ask alike; an error becomes every one's answer."""
     try:
-        hits = collection.search(queries, plan, want)
-        return [
-            encode_frame(Kind.HITS, asked.request_id, messages.encode_hits(part))
-            for asked, part in zip(group, _split(hits, group), strict=True)
-        ]
+        hits = collection.search(queries, head.plan, head.want)
+        if len(group) == 1:
+            return encode_frame(Kind.HITS, group[0].request_id, messages.encode_hits(hits))
+        buffers: list[Any] = []
+        for start, frame in zip(count(step=head.query_count), group):
+            part = hits.slice(start, start + head.query_count)
+            buffers += encode_frame(Kind.HITS, frame.request_id, messages.encode_hits(part))
+        return buffers
     except Exception as error:
-        failure = [encode_error(as_shoal_error(error))]
-        return [encode_frame(Kind.ERROR, asked.request_id, failure) for asked in group]
+        return _encoded_failures(error, group)
 
 
-def _split(hits: Hits, group: list[_Asked]) -> list[Hits]:
-    if len(group) == 1:
-        return [hits]
-    parts, start = [], 0
-    for asked in group:
-        end = start + len(asked.search.queries)
-        parts.append(hits.slice(start, end))
-        start = end
-    return parts
+def _encoded_failures(error: Exception, group: list[Frame]) -> list[Any]:
+    failure = [encode_error(as_shoal_error(error))]
+    return [buffer for frame in group for buffer in encode_frame(Kind.ERROR, frame.request_id, failure)]
 
 
 def as_shoal_error(error: BaseException) -> ShoalError:

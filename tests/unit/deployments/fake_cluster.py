@@ -7,18 +7,16 @@ what was searched; `problem` makes every call fail.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
-from cluster.requests import CollectionStatistics, Record, SearchAnswer, SearchRequest, WriteReceipt
+from cluster.requests import CollectionStatistics, QueryHits, Record, SearchAnswer, SearchRequest, WriteReceipt
 from cluster.shard_map import even_map
 from cluster.state import ClusterState, CollectionState, ShardAddress, ShardState
 from shards.batch import PointBatch, Vectors
 from shards.distance import exact_distances, passes_threshold, scores
 from shards.errors import Conflict, NotFound
-from shards.hits import Hits
-from shards.point_ids import KeyArray, key_array, key_list
+from shards.point_ids import key_list
 from shards.schema import CollectionSpec
 
 
@@ -103,9 +101,8 @@ class FakeCluster:
         self.requests.append(request)
         spec = self.collection(name).spec.vector
         held = sorted(self.points[name].items())
-        keys = key_array([key for key, _ in held])
         matrix = np.array([point.vector for _, point in held], np.float32).reshape(len(held), spec.size)
-        rows = []
+        found = []
         for query in request.vectors:
             distances = exact_distances(matrix, query, spec.distance)
             order = np.argsort(distances, kind="stable")
@@ -113,8 +110,8 @@ class FakeCluster:
                 found_scores = scores(distances[order], spec.distance)
                 order = order[passes_threshold(found_scores, request.score_threshold, spec.distance)]
             order = order[request.offset : request.offset + request.k]
-            rows.append((order, distances[order]))
-        return SearchAnswer(_as_hits(rows, keys, [point for _, point in held], request, spec.size), 1.0)
+            found.append(_query_hits([held[row] for row in order.tolist()], distances[order].tolist(), request))
+        return SearchAnswer(found, 1.0)
 
     async def statistics(self, name: str, deadline_s: float) -> list[CollectionStatistics]:
         self._called(deadline_s)
@@ -130,25 +127,12 @@ class FakeCluster:
             raise self.problem
 
 
-def _as_hits(
-    rows: list[tuple[Any, Any]], keys: KeyArray, held: list[FakePoint], request: SearchRequest, dim: int
-) -> Hits:
-    shape = len(rows), max((len(order) for order, _ in rows), default=0)
-    hits = Hits(
-        np.array([len(order) for order, _ in rows], np.int32),
-        np.full(shape, np.inf, np.float32),
-        np.zeros(shape, keys.dtype),
-        np.zeros(shape, np.uint64),
-        [b""] * (shape[0] * shape[1]) if request.with_payload else None,
-        np.zeros((*shape, dim), np.float32) if request.with_vectors else None,
+def _query_hits(held: list[tuple[int, FakePoint]], distances: list[float], request: SearchRequest) -> QueryHits:
+    points = [point for _, point in held]
+    return QueryHits(
+        distances,
+        [key for key, _ in held],
+        [point.version for point in points],
+        [point.payload for point in points] if request.with_payload else None,
+        [point.vector for point in points] if request.with_vectors else None,
     )
-    for row, (order, distances) in enumerate(rows):
-        hits.distances[row, : len(order)] = distances
-        hits.keys[row, : len(order)] = keys[order]
-        for column, place in enumerate(order.tolist()):
-            hits.versions[row, column] = held[place].version
-            if hits.payloads is not None:
-                hits.payloads[row * shape[1] + column] = held[place].payload
-            if hits.vectors is not None:
-                hits.vectors[row, column] = held[place].vector
-    return hits

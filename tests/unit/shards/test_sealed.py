@@ -110,7 +110,7 @@ def test_a_query_that_the_graph_can_not_fill_is_scanned(tmp_path: Path, monkeypa
     def unfilled(graph: HnswGraph, asked: np.ndarray, ef: int) -> SegmentHits:
         found = real(graph, asked, ef)
         found.rows[-1], found.distances[-1] = -1, np.inf
-        return found
+        return SegmentHits(found.rows, found.distances)
 
     monkeypatch.setattr(HnswGraph, "search", unfilled)
     found = segment.search(queries, SearchPlan(5, 16))

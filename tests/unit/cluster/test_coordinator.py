@@ -1,0 +1,159 @@
+"""The coordinator over real sockets: shard hosts on threads, no Ray. A restarted shard, a cancelled request, bad input."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import uvloop
+
+from cluster.coordinator import Coordinator
+from cluster.requests import SearchRequest
+from shards.batch import PointBatch, make_batch
+from shards.distance import Distance
+from shards.errors import Conflict, DeadlineExceeded, DimensionMismatch, NotFound, ShardUnavailable
+from shards.point_ids import UUID_BASE, key_array
+from shards.schema import CollectionSpec, VectorSpec
+from tests.local_cluster import LocalCluster
+
+DIM, COUNT, DEADLINE_S = 4, 200, 30.0
+SPEC = CollectionSpec(vectors={"": VectorSpec(size=DIM, distance=Distance.EUCLID)})
+VECTORS = np.random.default_rng(7).random((COUNT, DIM), np.float32)
+Steps = Callable[[LocalCluster, Coordinator], Awaitable[Any]]
+
+
+def points(first: int, last: int) -> PointBatch:
+    keys = [key if key % 3 else UUID_BASE + key for key in range(first, last)]
+    return make_batch(key_array(keys), VECTORS[first:last], [b'{"n":%d}' % number for number in range(first, last)])
+
+
+def number_of(key: int) -> int:
+    return key - UUID_BASE if key >= UUID_BASE else key
+
+
+def run(folder: Path, steps: Steps, patience_s: float = 10.0) -> Any:
+    """The steps on a cluster of two shards that holds all points in `things`."""
+
+    async def whole() -> Any:
+        cluster = LocalCluster(folder, 2)
+        coordinator = await cluster.connect(patience_s)
+        try:
+            await coordinator.create_collection("things", SPEC, None, DEADLINE_S)
+            await coordinator.upsert("things", points(0, COUNT), DEADLINE_S)
+            return await steps(cluster, coordinator)
+        finally:
+            await coordinator.close()
+            await asyncio.to_thread(cluster.stop)
+
+    return uvloop.run(whole())
+
+
+def ask(query: np.ndarray, k: int = 5, **more: Any) -> SearchRequest:
+    return SearchRequest(np.atleast_2d(query).astype(np.float32), k, **more)
+
+
+def test_a_search_finds_what_brute_force_finds(tmp_path: Path) -> None:
+    queries = np.random.default_rng(8).random((3, DIM), np.float32)
+
+    async def steps(_: LocalCluster, coordinator: Coordinator) -> Any:
+        return await coordinator.search("things", ask(queries, offset=2, with_payload=True), DEADLINE_S)
+
+    answer = run(tmp_path, steps)
+    for query, hits in zip(queries, answer.hits, strict=True):
+        expected = np.argsort(((VECTORS - query) ** 2).sum(axis=1))[2:7].tolist()
+        assert [number_of(key) for key in hits.keys] == expected
+        assert hits.payloads == [b'{"n":%d}' % number for number in expected]
+        assert hits.vectors is None
+    assert answer.coverage == 1.0
+
+
+def test_a_score_threshold_cuts(tmp_path: Path) -> None:
+    async def steps(_: LocalCluster, coordinator: Coordinator) -> Any:
+        return await coordinator.search("things", ask(VECTORS[11], score_threshold=0.0), DEADLINE_S)
+
+    assert [number_of(key) for key in run(tmp_path, steps).hits[0].keys] == [11]
+
+
+def test_writes_are_seen_by_every_later_read(tmp_path: Path) -> None:
+    async def steps(_: LocalCluster, coordinator: Coordinator) -> Any:
+        await coordinator.delete("things", [1, 2, UUID_BASE + 3, 10**9], DEADLINE_S)
+        moved = make_batch(key_array([4]), VECTORS[:1] + 100, [b"{}"])
+        await coordinator.upsert("things", moved, DEADLINE_S)
+        records = await coordinator.retrieve("things", [4, 1, 5], True, True, DEADLINE_S)
+        found = await coordinator.search("things", ask(VECTORS[0] + 100, 1), DEADLINE_S)
+        return await coordinator.count("things", DEADLINE_S), records, found.hits[0].keys
+
+    count, records, nearest = run(tmp_path, steps)
+    assert count == COUNT - 3
+    assert [(record.key, record.payload) for record in records] == [(4, b"{}"), (5, b'{"n":5}')]
+    assert np.array_equal(records[0].vector, VECTORS[0] + 100)
+    assert [*nearest] == [4]
+
+
+def test_a_search_waits_for_a_shard_that_restarts(tmp_path: Path) -> None:
+    async def steps(cluster: LocalCluster, coordinator: Coordinator) -> Any:
+        await asyncio.to_thread(cluster.stop_shard, 1)
+        waiting = asyncio.create_task(coordinator.search("things", ask(VECTORS[0], COUNT), DEADLINE_S))
+        await asyncio.to_thread(cluster.start_shard, 1)
+        return await waiting
+
+    assert len(run(tmp_path, steps).hits[0].keys) == COUNT
+
+
+def test_a_shard_that_stays_away_is_named(tmp_path: Path) -> None:
+    async def steps(cluster: LocalCluster, coordinator: Coordinator) -> Any:
+        await asyncio.to_thread(cluster.stop_shard, 1)
+        with pytest.raises(ShardUnavailable, match="shard 1"):
+            await coordinator.search("things", ask(VECTORS[0]), DEADLINE_S)
+        with pytest.raises((ShardUnavailable, DeadlineExceeded), match="shard 1"):
+            await coordinator.search("things", ask(VECTORS[0]), 0.05)
+
+    run(tmp_path, steps, patience_s=0.2)
+
+
+def test_cancelled_requests_do_not_disturb_the_connection(tmp_path: Path) -> None:
+    async def steps(_: LocalCluster, coordinator: Coordinator) -> Any:
+        for turn in range(30):
+            tasks = [
+                asyncio.create_task(coordinator.search("things", ask(VECTORS[row], 1), DEADLINE_S))
+                for row in range(9)
+            ]
+            for _ in range(turn % 4):
+                await asyncio.sleep(0)
+            for task in tasks[::2]:
+                task.cancel()
+            done = await asyncio.gather(*tasks, return_exceptions=True)
+            for row in range(1, 9, 2):
+                assert [number_of(key) for key in done[row].hits[0].keys] == [row]  # type: ignore[union-attr]
+
+    run(tmp_path, steps)
+
+
+def test_searches_that_wait_together_keep_their_own_answers(tmp_path: Path) -> None:
+    async def steps(_: LocalCluster, coordinator: Coordinator) -> Any:
+        one_by_one = (ask(VECTORS[row], 1 + row % 2, with_vectors=row % 3 == 0) for row in range(100))
+        return await asyncio.gather(*(coordinator.search("things", one, DEADLINE_S) for one in one_by_one))
+
+    for row, answer in enumerate(run(tmp_path, steps)):
+        hits = answer.hits[0]
+        assert number_of(hits.keys[0]) == row
+        assert len(hits.keys) == 1 + row % 2
+        assert (hits.vectors is not None) == (row % 3 == 0)
+
+
+def test_what_the_caller_gets_wrong_is_said(tmp_path: Path) -> None:
+    async def steps(_: LocalCluster, coordinator: Coordinator) -> Any:
+        with pytest.raises(NotFound, match="nothing"):
+            await coordinator.search("nothing", ask(VECTORS[0]), DEADLINE_S)
+        with pytest.raises(Conflict, match="things"):
+            await coordinator.create_collection("things", SPEC, None, DEADLINE_S)
+        with pytest.raises(DimensionMismatch, match="expected dim: 4, got 2"):
+            await coordinator.search("things", ask(VECTORS[0, :2]), DEADLINE_S)
+        assert await coordinator.delete_collection("things", DEADLINE_S)
+        assert not await coordinator.delete_collection("things", DEADLINE_S)
+
+    run(tmp_path, steps)

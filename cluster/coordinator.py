@@ -12,10 +12,11 @@ import logging
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache, partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from cluster.batching import Answered, SearchBatcher
 from cluster.fan_out import ShardRequest, fan_out
 from cluster.gather import Outcome
 from cluster.merge import merge_hits
@@ -23,7 +24,7 @@ from cluster.requests import CollectionStatistics, QueryHits, Record, SearchAnsw
 from cluster.shard_client import ShardClient
 from cluster.state import ClusterState, CollectionState, ControlPlane
 from shards import messages
-from shards.batch import PointBatch, encode_batch_parts, encode_keys
+from shards.batch import PointBatch, Vectors, encode_batch_parts, encode_keys
 from shards.distance import Distance, passes_threshold, scores
 from shards.errors import DeadlineExceeded, NotFound, ShoalError, StaleEpoch, Unavailable
 from shards.index import SearchPlan
@@ -43,6 +44,15 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
+class _SearchKey(NamedTuple):
+    """What searches have in common that leave together. `parameters`: a SearchRequest without its vectors."""
+
+    name: str
+    dim: int
+    parameters: tuple[Any, ...]
+    deadline_s: float
+
+
 class Coordinator:
     """See the module. `start` before anything else."""
 
@@ -53,6 +63,7 @@ class Coordinator:
         self._state: ClusterState | None = None
         self._clients: dict[int, ShardClient] = {}
         self._watch_task: asyncio.Task[None] | None = None
+        self._searches: SearchBatcher[_SearchKey, QueryHits] = SearchBatcher(self._search_alike)
 
     async def start(self) -> None:
         """Learn the cluster's state, then follow it."""
@@ -142,8 +153,9 @@ class Coordinator:
         return [CollectionStatistics(**replies[shard_id]) for shard_id in sorted(replies)]
 
     async def search(self, name: str, request: SearchRequest, deadline_s: float) -> SearchAnswer:
-        """The nearest points to each query."""
-        return await self._on_current_state(name, partial(self._search, request, deadline_s))
+        """The nearest points to each query. Searches that ask alike share their way (cluster/batching.py)."""
+        key = _SearchKey(name, request.vectors.shape[1], request[1:], deadline_s)
+        return SearchAnswer(await self._searches.search(key, request.vectors), 1.0)
 
     async def probe(self, deadline_s: float) -> None:
         """A real search against every shard of some collection; where there is none, a ping of every shard."""
@@ -155,17 +167,24 @@ class Coordinator:
         bodies: dict[int, list[Any]] = {shard.shard_id: [] for shard in self.state.shards}
         await self._ask(ShardRequest(Kind.PING, bodies, bytes), deadline_s)
 
-    async def _search(self, request: SearchRequest, deadline_s: float, collection: CollectionState) -> SearchAnswer:
+    async def _search_alike(self, key: _SearchKey, vectors: Vectors, answered: Answered) -> list[QueryHits]:
+        request = SearchRequest(vectors, *key.parameters)
+        return await self._on_current_state(key.name, partial(self._search, request, key.deadline_s, answered))
+
+    async def _search(
+        self, request: SearchRequest, deadline_s: float, answered: Answered, collection: CollectionState
+    ) -> list[QueryHits]:
         plan = SearchPlan(request.k + request.offset, request.ef or collection.spec.hnsw.ef_search, request.exact)
         want = Want(request.with_payload, request.with_vectors)
         body = messages.encode_search(_target(collection), plan, want, request.vectors)
         bodies = dict.fromkeys(collection.shard_map.shard_ids, body)
         replies = await self._ask(ShardRequest(Kind.SEARCH, bodies, messages.decode_hits), deadline_s)
+        answered()
         hits = merge_hits(list(replies.values()), request.k, request.offset)
         if request.score_threshold is not None:
             distance = collection.spec.vector.distance
             hits = [_cut_at_threshold(one, request.score_threshold, distance) for one in hits]
-        return SearchAnswer(hits, 1.0)
+        return hits
 
     async def _write(
         self, name: str, kind: Kind, bodies_of: Callable[[CollectionState], dict[int, list[Any]]], deadline_s: float

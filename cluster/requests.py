@@ -14,8 +14,7 @@ from typing import NamedTuple
 from shards.batch import Vectors
 
 
-@dataclass(frozen=True, slots=True)
-class SearchRequest:
+class SearchRequest(NamedTuple):
     """`nq` queries that share their parameters. vectors: float32 (nq, dim), prepared.
 
     Each is answered with at most `k` points, after the `offset` nearest ones are skipped. `ef` None means the

@@ -7,20 +7,18 @@ are one call. Everything is validated before anything is searched.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from cluster.requests import SearchRequest
 from deployments.http_json import Point, dump, parse_body, scored_points
 from deployments.http_message import HttpContext, Reply, Request, success
 from deployments.http_models import LegacySearchBody, QueryBatchBody, QueryBody, SearchParameters, Unusual
-from deployments.http_vectors import check_names, pack_vectors, query_vector, wants_vectors
+from deployments.http_vectors import check_names, pack_query, pack_vectors, query_vector, wants_vectors
 from deployments.limits import LimitSettings
 from deployments.payload_selection import PayloadSelection, parse_selection
-from shards.batch import Vectors
 from shards.distance import prepare_vectors
 from shards.errors import LimitExceeded
-from shards.schema import UNNAMED, VectorSpec
+from shards.schema import UNNAMED
 
 LIMIT_DEFAULT = 10
 _NO_PARAMETERS = SearchParameters()
@@ -71,7 +69,8 @@ async def query_points_batch(context: HttpContext, request: Request) -> Reply:
         raise LimitExceeded(
             f"a batch asks for {hit_count} hits; the limit hits_per_request_max is {limits.hits_per_request_max}"
         )
-    vectors = _prepared([query_vector(body.query) for body in bodies], spec, "searches[{}].query")
+    packed = pack_vectors([query_vector(body.query) for body in bodies], spec, "searches[{}].query")
+    vectors = prepare_vectors(packed, spec.distance, spec.size, "query")
     groups: dict[_Plan, list[int]] = {}
     for place, plan in enumerate(plans):
         groups.setdefault(plan, []).append(place)
@@ -92,14 +91,10 @@ async def _search_one(context: HttpContext, request: Request, body: QueryBody) -
     selection = parse_selection(body.with_payload, default=False)
     plan = _plan(body, selection, context.limits)
     spec = context.cluster.collection(request.collection).spec.vector
-    vectors = _prepared([query_vector(body.query)], spec, "query")
+    vectors = pack_query(query_vector(body.query), spec, "query")
     deadline_s = request.deadline_s(context.limits)
     answer = await context.cluster.search(request.collection, SearchRequest(vectors, *plan), deadline_s)
     return scored_points(answer.hits[0], spec.distance, selection, plan.with_vectors), answer.coverage
-
-
-def _prepared(rows: Sequence[list[float]], spec: VectorSpec, place: str) -> Vectors:
-    return prepare_vectors(pack_vectors(rows, spec, place), spec.distance, spec.size, "query")
 
 
 def _plan(body: QueryBody, selection: PayloadSelection, limits: LimitSettings) -> _Plan:

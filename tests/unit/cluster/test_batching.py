@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cluster.batching import GROUP_QUERIES_MAX, Answered, SearchBatcher
+from cluster.batching import GROUP_QUERIES_MAX, GROUP_WAIT_S, Answered, SearchBatcher
 from shards.batch import Vectors
 
 
@@ -103,8 +103,8 @@ def test_nobody_waits_behind_a_shard_that_hangs() -> None:
         hanging = shards.ask(1)
         await turns()
         waiting = shards.ask(2)
-        while len(shards.sent) < 2:
-            await asyncio.sleep(0.001)
+        await asyncio.wait([waiting], timeout=10 * GROUP_WAIT_S)
+        assert shards.groups() == [[1], [2]]
         shards.sent[1][2].set_result(None)
         assert await waiting == [2]
         assert not hanging.done()

@@ -1,0 +1,296 @@
+"""Bulk loads: nobody sees a row before the commit, then all of them at once; what is given up leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from time import time
+
+import numpy as np
+import pytest
+
+from shards import sealing
+from shards.batch import concatenate
+from shards.bulk import ORPHAN_S, BulkSession, check_known, remove_orphans
+from shards.collection import ShardCollection
+from shards.committer import Committer
+from shards.distance import Distance
+from shards.errors import BadVector, DimensionMismatch, InvalidRequest, NotFound
+from shards.index import SearchPlan
+from shards.log_frame import LogOp
+from shards.point_ids import UUID_BASE
+from tests.shard_oracle import (
+    DIM,
+    Oracle,
+    batch_of,
+    check_same,
+    check_search,
+    delete_op,
+    new_collection,
+    reopened,
+    spec_of,
+    upsert_op,
+    vectors_of,
+)
+
+SESSION = b"s" * 16
+QUERIES = vectors_of([1, 2, 3])
+
+
+@pytest.fixture
+def collection(tmp_path: Path) -> ShardCollection:
+    return new_collection(tmp_path / "c")
+
+
+def begin(collection: ShardCollection, session: bytes = SESSION) -> BulkSession:
+    return BulkSession(collection, session, 10)
+
+
+def attach_op(load: BulkSession) -> LogOp:
+    op = load.attach_op()
+    assert op is not None
+    return op
+
+
+def load_all(collection: ShardCollection, keys: list[int], version: int = 0, session: bytes = SESSION) -> int:
+    """Load points in one batch; returns the LSN from which on they are seen."""
+    load = begin(collection, session)
+    load.add(batch_of(keys, version))
+    load.prepare()
+    return collection.commit([attach_op(load)], 1)
+
+
+def left_over(collection: ShardCollection) -> list[str]:
+    return sorted(path.name for path in (collection.folder / "segments").iterdir())
+
+
+@pytest.mark.parametrize("distance", list(Distance))
+def test_rows_are_seen_from_the_commit_on_and_not_before(tmp_path: Path, distance: Distance) -> None:
+    collection = new_collection(tmp_path / "c", spec=spec_of(distance))
+    oracle = Oracle(distance)
+    queries = vectors_of([1, 2], distance=distance)
+    parts = [batch_of(range(25), distance=distance), batch_of([UUID_BASE + 7, 90], distance=distance)]
+    load = begin(collection)  # room for 10 rows: it grows
+    assert [load.add(part) for part in parts] == [25, 27]
+    check_same(collection, oracle, queries)
+    assert load.prepare() == {"rows": 27, "superseded": 0}
+    check_same(collection, oracle, queries)
+    op = attach_op(load)
+    check_same(collection, oracle, queries)
+    oracle.upsert(concatenate(parts), collection.commit([op], 1))
+    check_same(collection, oracle, queries)
+    check_search(collection, oracle, queries, SearchPlan(5, 64))
+
+
+def test_of_a_key_that_comes_twice_the_last_row_wins(collection: ShardCollection) -> None:
+    parts = [batch_of([1, 2, 3]), batch_of([2, 2, UUID_BASE], version=1), batch_of([1], version=2)]
+    load = begin(collection)
+    for part in parts:
+        load.add(part)
+    assert load.prepare() == {"rows": 7, "superseded": 3}
+    oracle = Oracle()
+    oracle.upsert(concatenate(parts), collection.commit([attach_op(load)], 1))
+    check_same(collection, oracle, QUERIES)
+    check_same(reopened(collection.folder), oracle, QUERIES)
+
+
+def test_of_many_keys_that_come_often_the_last_rows_win(collection: ShardCollection) -> None:
+    parts = [batch_of([*range(50)], version) for version in range(6)]
+    load = begin(collection)
+    assert [load.add(part) for part in parts][-1] == 300
+    assert load.prepare() == {"rows": 300, "superseded": 250}
+    oracle = Oracle()
+    oracle.upsert(parts[-1], collection.commit([attach_op(load)], 1))
+    check_same(collection, oracle, QUERIES)
+
+
+def test_a_load_replaces_older_versions_wherever_they_are(collection: ShardCollection) -> None:
+    oracle = Oracle()
+    for keys in ([1, 2, 3], [4, 5, 6], [7, 8, 9]):
+        batch = batch_of(keys)
+        oracle.upsert(batch, collection.commit([upsert_op(batch)], 1))
+        if 1 in keys:
+            sealing.seal_all(collection)
+        elif 4 in keys:
+            collection.freeze(collection.wal.last_lsn)
+    assert (len(collection.sealed), len(collection.frozen), collection.growing.row_count) == (1, 1, 3)
+    oracle.upsert(batch_of([1, 4, 7, 10], version=1), load_all(collection, [1, 4, 7, 10], version=1))
+    check_same(collection, oracle, QUERIES)
+
+
+def test_later_writes_replace_and_delete_what_was_loaded(collection: ShardCollection) -> None:
+    oracle = Oracle()
+    oracle.upsert(batch_of([1, 2, 3]), load_all(collection, [1, 2, 3]))
+    newer = batch_of([1], version=1)
+    oracle.upsert(newer, collection.commit([upsert_op(newer)], 1))
+    collection.commit([delete_op([2])], 1)
+    oracle.delete([2])
+    check_same(collection, oracle, QUERIES)
+    oracle.upsert(batch_of([1, 2], 2), load_all(collection, [1, 2], version=2, session=b"t" * 16))
+    check_same(collection, oracle, QUERIES)
+    sealing.seal_all(collection)
+    check_same(reopened(collection.folder), oracle, QUERIES)
+
+
+def test_writes_between_prepare_and_commit_are_older_than_the_load(collection: ShardCollection) -> None:
+    load = begin(collection)
+    load.add(batch_of([1]))
+    load.prepare()
+    collection.commit([upsert_op(batch_of([1, 2], version=1))], 1)
+    oracle = Oracle()
+    oracle.upsert(batch_of([1, 2], version=1), 1)
+    oracle.upsert(batch_of([1]), collection.commit([attach_op(load)], 1))
+    check_same(collection, oracle, QUERIES)
+    check_same(reopened(collection.folder), oracle, QUERIES)
+
+
+def test_nothing_of_a_bad_batch_is_kept(collection: ShardCollection) -> None:
+    load = begin(collection)
+    load.add(batch_of([1]))
+    with pytest.raises(DimensionMismatch, match=f"expected dim: {DIM}, got {DIM + 1}"):
+        load.add(batch_of([2], dim=DIM + 1))
+    damaged = batch_of([3, 4])
+    damaged.vectors[1, 0] = np.nan
+    with pytest.raises(BadVector, match="vector 1 of a load's batch"):
+        load.add(damaged)
+    assert load.add(batch_of([5])) == 2
+    assert load.prepare() == {"rows": 2, "superseded": 0}
+    oracle = Oracle()
+    oracle.upsert(batch_of([1, 5]), collection.commit([attach_op(load)], 1))
+    check_same(collection, oracle, QUERIES)
+
+
+def test_a_prepared_load_takes_no_more_rows(collection: ShardCollection) -> None:
+    load = begin(collection)
+    load.add(batch_of([1]))
+    load.prepare()
+    with pytest.raises(InvalidRequest, match="already prepared"):
+        load.add(batch_of([2]))
+    assert load.prepare()["rows"] == 1, "preparing again is harmless"
+
+
+def test_a_load_without_rows_leaves_nothing(collection: ShardCollection) -> None:
+    load = begin(collection)
+    assert load.prepare() == {"rows": 0, "superseded": 0}
+    assert load.prepare() == {"rows": 0, "superseded": 0}
+    assert load.attach_op() is None
+    assert left_over(collection) == []
+
+
+def test_a_prepared_load_survives_a_restart(collection: ShardCollection) -> None:
+    load = begin(collection)
+    load.add(batch_of([1, 2, 1]))
+    load.prepare()
+    after = reopened(collection.folder)
+    assert after.count() == 0
+    again = begin(after)
+    with pytest.raises(InvalidRequest, match="has to be prepared before it is committed"):
+        again.attach_op()
+    assert again.prepare()["rows"] == 3
+    oracle = Oracle()
+    oracle.upsert(batch_of([1, 2]), after.commit([attach_op(again)], 1))
+    check_same(after, oracle, QUERIES)
+
+
+def test_rows_of_a_load_that_was_not_prepared_are_gone_after_a_restart(collection: ShardCollection) -> None:
+    lost = begin(collection)
+    lost.add(batch_of([1, 2]))
+    (collection.folder / "segments" / f"{lost.name}.building" / "stray").touch()
+    after = reopened(collection.folder)
+    again = begin(after)
+    assert again.add(batch_of([3])) == 1
+    assert again.prepare() == {"rows": 1, "superseded": 0}
+    oracle = Oracle()
+    oracle.upsert(batch_of([3]), after.commit([attach_op(again)], 1))
+    check_same(after, oracle, QUERIES)
+    assert not (collection.folder / "segments" / lost.name / "stray").exists()
+    lost.abort()  # closes its files
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_commit_that_is_repeated_attaches_once(collection: ShardCollection, restart: bool) -> None:
+    load = begin(collection)
+    load.add(batch_of([1, 2]))
+    load.prepare()
+    op = attach_op(load)
+    newer = batch_of([1], version=1)
+
+    async def play() -> ShardCollection:
+        with ThreadPoolExecutor(1) as builders:
+            committer = Committer(collection, builders)
+            writes = [committer.submit(op, 1), committer.submit(op, 1), committer.submit(upsert_op(newer), 1)]
+            assert await asyncio.gather(*writes) == [1, 1, 2]
+            after = collection
+            if restart:
+                await committer.close()
+                after = reopened(collection.folder)
+                committer = Committer(after, builders)
+            assert after.history.lsn_of(SESSION) == 1, "the load's id tells that it was committed"
+            assert await committer.submit(op, 1) == 1
+            await committer.close()
+            return after
+
+    after = asyncio.run(play())
+    oracle = Oracle()
+    oracle.upsert(batch_of([1, 2]), 1)
+    oracle.upsert(newer, 2)
+    check_same(after, oracle, QUERIES)
+    assert len(after.sealed) == 1
+
+
+@pytest.mark.parametrize("prepared", [False, True])
+def test_an_aborted_load_leaves_nothing(collection: ShardCollection, prepared: bool) -> None:
+    load = begin(collection)
+    load.add(batch_of([1, 2]))
+    if prepared:
+        load.prepare()
+    assert len(left_over(collection)) == 1
+    load.abort()
+    assert (left_over(collection), collection.count()) == ([], 0)
+    oracle = Oracle()
+    oracle.upsert(batch_of([3]), load_all(collection, [3]))
+    check_same(collection, oracle, QUERIES)
+
+
+def let_all_look_old(collection: ShardCollection, but: BulkSession) -> None:
+    for path in (collection.folder / "segments").iterdir():
+        if not path.name.startswith(but.name):
+            os.utime(path, (time() - ORPHAN_S - 60,) * 2)
+
+
+def test_leftovers_of_old_loads_are_removed_and_nothing_else(collection: ShardCollection) -> None:
+    oracle = Oracle()
+    oracle.upsert(batch_of([1]), collection.commit([upsert_op(batch_of([1]))], 1))
+    sealing.seal_all(collection)
+    oracle.upsert(batch_of([2]), load_all(collection, [2]))
+    asked_for = begin(collection, b"p" * 16)
+    asked_for.add(batch_of([3]))
+    asked_for.prepare()
+    op = attach_op(asked_for)
+    given_up, given_up_later, young = (begin(collection, letter * 16) for letter in (b"x", b"y", b"n"))
+    given_up.add(batch_of([4]))
+    given_up_later.add(batch_of([4]))
+    given_up_later.prepare()
+    let_all_look_old(collection, but=young)
+    young.add(batch_of([5]))
+    removed = remove_orphans(collection)
+    assert sorted(path.name for path in removed) == [f"bulk-{'78' * 16}.building", f"bulk-{'79' * 16}"]
+    assert not any(path.exists() for path in removed)
+    assert len(left_over(collection)) == 4
+    oracle.upsert(batch_of([3]), collection.commit([op], 1))
+    check_same(collection, oracle, QUERIES)
+    check_same(reopened(collection.folder), oracle, QUERIES)
+    assert remove_orphans(collection) == []
+    for load in (given_up, young):
+        load.abort()  # closes its files
+
+
+def test_an_unknown_load_is_named(collection: ShardCollection) -> None:
+    load = begin(collection)
+    assert check_known({SESSION: load}, SESSION) is load
+    with pytest.raises(NotFound, match=r"knows no load 7878.*begin the load again"):
+        check_known({SESSION: load}, b"x" * 16)
+    load.abort()
+    load.close()

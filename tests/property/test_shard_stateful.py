@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, precondition, rule
@@ -181,7 +182,8 @@ class ShardMachine(SealedShard):
         check_search(self.collection, self.oracle, queries, SearchPlan(k, 24))
 
 
-TestShard = ShardMachine.TestCase
+# A green run takes seconds; a red one has up to five minutes to find the shortest way to its failure.
+TestShard = pytest.mark.timeout(600)(ShardMachine.TestCase)
 # The clock says nothing about the code, and the same examples each time: a red run can be repeated.
 TestShard.settings = settings(
     max_examples=20,

@@ -13,6 +13,7 @@ can still be committed; one that nobody asks for any more is removed by the next
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import time
@@ -20,12 +21,12 @@ from time import time
 from shards.batch import PointBatch
 from shards.collection import SEGMENTS_FOLDER, ShardCollection
 from shards.distance import first_non_finite_row
-from shards.errors import BadVector, DimensionMismatch, InvalidRequest, NotFound
+from shards.errors import BadVector, Conflict, DimensionMismatch, InvalidRequest, NotFound
 from shards.log_frame import LogOp, OpKind
 from shards.sealed import SealedSegment, open_segment
 from shards.segment_builder import BUILDING_SUFFIX, SegmentBuilder
 
-PREFIX = "bulk-"
+PREFIX = "bulk-"  # and the session's id in hex: shards/recovery.py knows a committed session by its segment
 ORPHAN_S = 3600.0
 
 
@@ -40,6 +41,9 @@ class BulkSession:
         self._folder = collection.folder / SEGMENTS_FOLDER / self.name
         self._builder: SegmentBuilder | None = None
         self._sealed: SealedSegment | None = None
+        self._is_empty = False
+        self.is_committing = False
+        """The attach op is on its way to the log, or may be in it: the segment must stay."""
         if not self._folder.exists():
             threads = collection.settings.build_threads
             self._builder = SegmentBuilder(self._folder, collection.shape, expected_rows, threads)
@@ -60,9 +64,13 @@ class BulkSession:
         superseded = 0
         graph = None
         if self._builder is not None:
+            self._builder.check_whole()
             if not self._builder.row_count:
                 self._builder.abort()
-                return {"rows": 0, "superseded": 0}
+                self._builder, self._is_empty = None, True
+        if self._is_empty:
+            return {"rows": 0, "superseded": 0}
+        if self._builder is not None:
             superseded = self._builder.finish(None)
             graph, self._builder = self._builder.graph, None
         self._sealed = open_segment(self._folder, 0, graph)
@@ -72,14 +80,21 @@ class BulkSession:
     def attach_op(self) -> LogOp | None:
         """The op that makes the load count, or None where it has no rows; its id, the session's, lets it repeat."""
         if self._sealed is None:
-            if self._folder.exists():
+            if not self._is_empty:
                 raise InvalidRequest(f"load {self.name} has to be prepared before it is committed")
             return None
+        self.is_committing = True
         self._collection.prepared[self.name] = self._sealed
         return LogOp(OpKind.ATTACH, self._session, self.name.encode())
 
+    def check_abortable(self) -> None:
+        """Raises Conflict once the load is being committed: the log would name a segment that is gone."""
+        if self.is_committing:
+            raise Conflict(f"load {self.name} is being committed, and can't be aborted any more")
+
     def abort(self) -> None:
-        """Remove what was built."""
+        """Remove what was built. See `check_abortable`."""
+        self.check_abortable()
         if self._builder is not None:
             self._builder.abort()
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -96,9 +111,19 @@ def check_known(sessions: dict[bytes, BulkSession], session: bytes) -> BulkSessi
     return sessions[session]
 
 
-def remove_orphans(collection: ShardCollection) -> list[Path]:
-    """Remove the leftovers of loads that ended long ago without a commit; returns what was removed."""
-    attached = {segment.name for segment in collection.sealed} | set(collection.prepared)
+def session_of(segment_name: str) -> bytes | None:
+    """The session whose load a segment is, or None for a segment that was sealed."""
+    if not segment_name.startswith(PREFIX):
+        return None
+    return bytes.fromhex(segment_name.removeprefix(PREFIX))
+
+
+def remove_orphans(collection: ShardCollection, running: Iterable[str] = ()) -> list[Path]:
+    """Remove the leftovers of loads that ended long ago without a commit; returns what was removed.
+
+    `running`: names of the loads that are under way (a folder's time does not change while its files grow).
+    """
+    attached = {segment.name for segment in collection.sealed} | set(collection.prepared) | set(running)
     removed = []
     for path in (collection.folder / SEGMENTS_FOLDER).glob(PREFIX + "*"):
         is_attached = path.name.removesuffix(BUILDING_SUFFIX) in attached

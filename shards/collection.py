@@ -155,6 +155,8 @@ class ShardCollection:
         self.growing.append(batch, lsn)
 
     def _apply_attach(self, name: str, lsn: int) -> None:
+        if any(sealed.name == name for sealed in self.sealed):
+            return  # repeated: a second time would bring back what was overwritten since
         segment = self.prepared.pop(name, None) or self.open_sealed(name, lsn)
         segment.lsn = lsn
         self._kill(segment.live_keys(), self.segments())

@@ -5,7 +5,7 @@ The log and manifests are written by one disk thread, so that they are never at 
 that the host's collections share. Everything that searches see is changed on the loop alone.
 
 Back-pressure: while `frozen_segments_max` segments wait for their graph, the next group waits for a build. While
-building fails (a full disk), it is tried again every `BUILD_RETRY_S`, and writers wait; searches go on.
+building, or writing a manifest, fails (a full disk), it is tried again every `BUILD_RETRY_S`; searches go on.
 """
 
 from __future__ import annotations
@@ -13,13 +13,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from shards import sealing
 from shards.collection import ShardCollection
 from shards.errors import ShardUnavailable
 from shards.log_frame import LogOp
+from shards.op_history import NO_OP_ID
 
 GROUP_BYTES_MAX = 32 * 1024 * 1024
 """A group commit's size: bounds its fsync, and the frame that a recovery reads at once."""
@@ -27,6 +30,7 @@ GROUP_BYTES_MAX = 32 * 1024 * 1024
 BUILD_RETRY_S = 2.0
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -61,9 +65,10 @@ class Committer:
         if lsn is not None:
             done.set_result(lsn)
             return done
-        if op.op_id in self._pending:
-            return self._pending[op.op_id]
-        self._pending[op.op_id] = done
+        if op.op_id != NO_OP_ID:
+            if op.op_id in self._pending:
+                return self._pending[op.op_id]
+            self._pending[op.op_id] = done
         self._waiting.append(_Waiting(op, epoch, done))
         if self._commit_task is None:
             self._commit_task = loop.create_task(self._commit_all())
@@ -79,7 +84,7 @@ class Committer:
         self._closed = True
         if self._seal_task is not None:
             self._seal_task.cancel()
-            self._room.set()
+        self._room.set()
         if self._commit_task is not None:
             await asyncio.wait([self._commit_task])
         await asyncio.get_running_loop().run_in_executor(self._disk, self.collection.wal.close)
@@ -129,24 +134,28 @@ class Committer:
             await self._room.wait()
 
     async def _seal_all(self) -> None:
-        loop = asyncio.get_running_loop()
         collection = self.collection
         try:
             while collection.frozen:
-                try:
-                    built = await loop.run_in_executor(
-                        self._builders, sealing.build, collection, collection.frozen[0]
-                    )
-                except Exception:
-                    log.exception(
-                        "sealing a segment of %s failed; it is tried again in %s s", collection, BUILD_RETRY_S
-                    )
-                    await asyncio.sleep(BUILD_RETRY_S)
-                    continue
+                built = await self._insist(
+                    "sealing a segment", self._builders, sealing.build, collection, collection.frozen[0]
+                )
                 sealing.install(collection, built)
                 self._room.set()
-                await loop.run_in_executor(self._disk, sealing.record, collection, sealing.plan_manifest(collection))
-        except Exception:
-            log.exception("writing a manifest of %s failed; the log still has every write", collection)
+                plan = sealing.plan_manifest(collection)
+                await self._insist("writing a manifest", self._disk, sealing.record, collection, plan)
         finally:
             self._seal_task = None
+            self._room.set()  # whoever waits looks again, and starts the next task if there is still none
+
+    async def _insist(self, what: str, executor: Executor, step: Callable[..., T], *arguments: Any) -> T:
+        """Take a step of sealing until it succeeds."""
+        while True:
+            try:
+                return await asyncio.get_running_loop().run_in_executor(executor, step, *arguments)
+            except Exception:
+                log.exception(
+                    "%s of %s failed; the log still has every write; it is tried again in %s s",
+                    *(what, self.collection, BUILD_RETRY_S),
+                )
+                await asyncio.sleep(BUILD_RETRY_S)

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from shards.bulk import session_of
 from shards.collection import SEGMENTS_FOLDER, ShardCollection
 from shards.disk import make_folder, write_durably
 from shards.errors import Corrupt, ShardUnavailable
@@ -56,10 +57,17 @@ def open_collection(folder: Path, uid: str, settings: ShardSettings) -> Opened:
     Raises ShardUnavailable where its files are missing, Corrupt, naming the file, where they are damaged.
     """
     spec = _read_spec(folder, uid)
+    if not (folder / WAL_FOLDER).is_dir():
+        raise ShardUnavailable(
+            f"{folder / WAL_FOLDER} is missing: this shard has lost the collection's log; restore it"
+        )
     manifests, problems = read_manifests(folder)
+    # What any manifest proves durable stays proven where that manifest has to be passed over.
+    durable_lsn = max(manifest.durable_lsn for manifest in manifests)
     for number, manifest in enumerate(manifests):
         try:
-            return _open_at(folder, spec, settings, manifest, problems)
+            proven = manifest.model_copy(update={"durable_lsn": durable_lsn})
+            return _open_at(folder, spec, settings, proven, problems)
         except Corrupt as error:
             if number == len(manifests) - 1:
                 raise
@@ -82,6 +90,8 @@ def _open_at(
         if dead is not None:
             segment.restore_dead(dead)
         collection.sealed.append(segment)
+        if (session := session_of(entry.name)) is not None:
+            collection.history.add(session, entry.lsn)
     for frame in recovery.frames:
         for lsn, op in enumerate(frame.ops, frame.first_lsn):
             if lsn > manifest.applied_lsn:

@@ -7,6 +7,7 @@ write.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from pathlib import Path
 from typing import BinaryIO
@@ -31,6 +32,7 @@ class SegmentBuilder:
         self.folder = folder
         self.shape = shape
         self.row_count = 0
+        self._failure: StorageFull | None = None
         self._threads = threads
         self._building = folder.with_name(folder.name + BUILDING_SUFFIX)
         self._graph = HnswGraph.empty(shape, capacity) if has_graph(shape.distance) else None
@@ -42,12 +44,16 @@ class SegmentBuilder:
         self._payloads: BinaryIO = open(self._building / files.PAYLOAD, "wb")  # noqa: SIM115
 
     def add(self, batch: PointBatch) -> None:
-        """Append prepared points. Of a key that comes twice the last row lives. Releases the GIL for the graph."""
+        """Append prepared points. Of a key that comes twice the last row lives. Releases the GIL for the graph.
+
+        Raises StorageFull; from then on the segment can't be finished, for nobody knows what of the batch is in the files.
+        """
+        self.check_whole()
         try:
             self._vectors.write(np.ascontiguousarray(batch.vectors).data)
             self._payloads.write(batch.payloads)
         except OSError as error:
-            raise StorageFull(f"writing a segment to {self._building} failed: {error}") from error
+            raise self._fail(error) from error
         if self._graph is not None:
             self._graph.add(batch.vectors, self.row_count, self._threads)
         self._keys.append(batch.keys.copy())
@@ -57,10 +63,13 @@ class SegmentBuilder:
     def finish(self, versions: npt.NDArray[np.uint64] | None) -> int:
         """Make the segment durable under its final name; `versions` (rows,) where rows differ in theirs.
 
-        Returns how many rows were superseded by a later row of the same key.
+        Returns how many rows were superseded by a later row of the same key. Raises StorageFull.
         """
-        self._vectors.close()
-        self._payloads.close()
+        self.check_whole()
+        try:
+            self._close_files()
+        except OSError as error:
+            raise self._fail(error) from error
         keys = np.concatenate(same_width(self._keys))
         order = np.argsort(keys, kind="stable")
         live_count = int(newest_of_equal(keys[order]).sum())
@@ -68,6 +77,8 @@ class SegmentBuilder:
         self._write(files.ORDER, order)
         offsets = np.zeros(self.row_count + 1, np.uint64)
         np.cumsum(np.concatenate(self._payload_lengths), out=offsets[1:])
+        self._check_length(files.VECTORS, 4 * self.row_count * self.shape.dim)
+        self._check_length(files.PAYLOAD, int(offsets[-1]))
         self._write(files.OFFSETS, offsets)
         if versions is not None:
             self._write(files.VERSIONS, versions)
@@ -92,16 +103,36 @@ class SegmentBuilder:
         rename_durably(self._building, self.folder)
         return self.row_count - live_count
 
+    def check_whole(self) -> None:
+        """Raises the StorageFull that an earlier write met: then the files hold nobody knows what."""
+        if self._failure is not None:
+            raise self._failure
+
     def abort(self) -> None:
         """Leave nothing behind."""
-        self._vectors.close()
-        self._payloads.close()
+        with contextlib.suppress(OSError):
+            self._close_files()
         shutil.rmtree(self._building, ignore_errors=True)
 
     @property
     def graph(self) -> HnswGraph | None:
         """The graph that was built; once finished, it may be searched instead of being loaded again."""
         return self._graph
+
+    def _close_files(self) -> None:
+        try:
+            self._vectors.close()
+        finally:
+            self._payloads.close()
+
+    def _fail(self, error: OSError) -> StorageFull:
+        self._failure = StorageFull(f"writing a segment to {self._building} failed: {error}; begin it again")
+        return self._failure
+
+    def _check_length(self, name: str, expected: int) -> None:
+        written = (self._building / name).stat().st_size
+        if written != expected:
+            raise StorageFull(f"{self._building / name} has {written} bytes instead of {expected}; begin it again")
 
     def _write(self, name: str, array: npt.NDArray[np.generic]) -> None:
         try:

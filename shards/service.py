@@ -22,7 +22,16 @@ from shards.bulk import BulkSession, check_known, remove_orphans
 from shards.collection import ShardCollection
 from shards.committer import Committer
 from shards.distance import prepare_vectors
-from shards.errors import Corrupt, DimensionMismatch, Internal, QueueFull, ShardUnavailable, ShoalError, StaleEpoch
+from shards.errors import (
+    Corrupt,
+    DimensionMismatch,
+    Internal,
+    QueueFull,
+    ShardUnavailable,
+    ShoalError,
+    StaleEpoch,
+    StorageFull,
+)
 from shards.identity import ShardIdentity
 from shards.log_frame import LogOp, OpKind
 from shards.messages import SearchHead, Target, decode_target
@@ -196,7 +205,7 @@ class ShardService:
     def _bulk_begin(self, hosted: Hosted, body: memoryview, reply: _Reply) -> None:
         session, rest = messages.decode_write(body)
         if session not in hosted.sessions:
-            remove_orphans(hosted.collection)
+            remove_orphans(hosted.collection, [load.name for load in hosted.sessions.values()])
             expected_rows = int(messages.decode_json(rest)["expected_rows"])
             hosted.sessions[session] = BulkSession(hosted.collection, session, expected_rows)
         reply(Kind.WRITTEN, messages.encode_written(0))
@@ -224,15 +233,17 @@ class ShardService:
             reply(Kind.WRITTEN, messages.encode_written(hosted.collection.wal.last_lsn))
             return
         attached = hosted.committer.submit(op, hosted.epoch)
-        attached.add_done_callback(lambda _: hosted.sessions.pop(session).close())
+        attached.add_done_callback(lambda done: _end_commit(hosted, session, done))
         reply.when(attached, lambda lsn: (Kind.WRITTEN, messages.encode_written(lsn)))
 
     def _bulk_abort(self, hosted: Hosted, body: memoryview, reply: _Reply) -> None:
         session = messages.decode_write(body)[0]
-        load = hosted.sessions.pop(session, None)
+        load = hosted.sessions.get(session)
         if load is None or hosted.collection.history.lsn_of(session) is not None:
             reply(Kind.WRITTEN, messages.encode_written(0))
             return
+        load.check_abortable()
+        del hosted.sessions[session]
         aborted = _run(load, load.abort)
         aborted.add_done_callback(lambda _: load.close())
         reply.when(aborted, lambda _: (Kind.WRITTEN, messages.encode_written(0)))
@@ -259,6 +270,18 @@ class _Reply:
                 self(*encode(done.result()))
 
         future.add_done_callback(answer)
+
+
+def _end_commit(hosted: Hosted, session: bytes, attached: asyncio.Future[int]) -> None:
+    """Let go of a load that counts; keep one that does not. A commit may come twice, and end once."""
+    error = None if attached.cancelled() else attached.exception()
+    load = hosted.sessions.get(session)
+    if load is None:
+        return
+    if error is None and not attached.cancelled():
+        hosted.sessions.pop(session).close()
+    elif isinstance(error, StorageFull):
+        load.is_committing = False  # nothing of it is in the log; after any other error it may be there
 
 
 def _run(load: BulkSession, step: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:

@@ -169,8 +169,7 @@ def open_wal(folder: Path, applied_lsn: int, durable_lsn: int) -> tuple[Wal, Rec
         raise Corrupt(f"the log in {folder} ends at LSN {next_lsn - 1}, but LSN {proven_lsn} was durable")
     if cut is not None:
         _truncate(folder / cut.file, cut.offset)
-    replayed = tuple(frame for frame in frames if frame.last_lsn > applied_lsn)
-    return Wal(folder, max(next_lsn, applied_lsn + 1)), Recovery(replayed, cut)
+    return Wal(folder, max(next_lsn, applied_lsn + 1)), Recovery(tuple(frames), cut)
 
 
 def _decode_next(content: memoryview, offset: int, expected_lsn: int) -> LogFrame:

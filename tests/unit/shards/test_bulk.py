@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from time import time
 
@@ -12,15 +15,15 @@ import numpy as np
 import pytest
 
 from shards import sealing
-from shards.batch import concatenate
+from shards.batch import concatenate, make_batch
 from shards.bulk import ORPHAN_S, BulkSession, check_known, remove_orphans
 from shards.collection import ShardCollection
 from shards.committer import Committer
 from shards.distance import Distance
-from shards.errors import BadVector, DimensionMismatch, InvalidRequest, NotFound
+from shards.errors import BadVector, Conflict, DimensionMismatch, InvalidRequest, NotFound, StorageFull
 from shards.index import SearchPlan
 from shards.log_frame import LogOp
-from shards.point_ids import UUID_BASE
+from shards.point_ids import UUID_BASE, key_array
 from tests.shard_oracle import (
     DIM,
     Oracle,
@@ -294,3 +297,85 @@ def test_an_unknown_load_is_named(collection: ShardCollection) -> None:
         check_known({SESSION: load}, b"x" * 16)
     load.abort()
     load.close()
+
+
+def test_a_load_is_known_by_its_segment_when_the_log_has_forgotten_it(collection: ShardCollection) -> None:
+    lsn = load_all(collection, [1, 2, 3])
+    for key in (1, 8, 9):  # three manifests: the two that are kept need nothing of the load's log
+        collection.commit([upsert_op(batch_of([key], 5))], 1)
+        sealing.seal_all(collection)
+    again = reopened(collection.folder)
+    assert again.history.lsn_of(SESSION) == lsn
+    load = begin(again)
+    load.prepare()
+    again.commit([attach_op(load)], 1)
+    assert [sealed.name for sealed in again.sealed].count(load.name) == 1
+    oracle = Oracle()
+    oracle.upsert(batch_of([2, 3]), lsn)
+    for number, key in enumerate((1, 8, 9)):
+        oracle.upsert(batch_of([key], 5), lsn + 1 + number)
+    check_same(again, oracle, QUERIES)
+
+
+def test_a_load_that_is_being_committed_can_not_be_aborted(collection: ShardCollection) -> None:
+    load = begin(collection)
+    load.add(batch_of([1]))
+    load.prepare()
+    op = attach_op(load)
+    with pytest.raises(Conflict, match="being committed"):
+        load.abort()
+    collection.commit([op], 1)
+    assert reopened(collection.folder).count() == 1
+
+
+def test_a_load_that_is_not_prepared_can_not_be_committed(collection: ShardCollection) -> None:
+    load = begin(collection)
+    load.add(batch_of([1]))
+    with pytest.raises(InvalidRequest, match="has to be prepared"):
+        load.attach_op()
+
+
+def test_a_load_without_rows_is_over_once_it_is_prepared(collection: ShardCollection) -> None:
+    load = begin(collection)
+    assert load.prepare() == load.prepare() == {"rows": 0, "superseded": 0}
+    assert load.attach_op() is None
+    with pytest.raises(InvalidRequest, match="takes no more rows"):
+        load.add(batch_of([1]))
+
+
+def test_a_load_under_way_is_no_leftover_however_old_its_folder_looks(collection: ShardCollection) -> None:
+    load = begin(collection)
+    load.add(batch_of([1]))
+    (building,) = (collection.folder / "segments").iterdir()
+    os.utime(building, (0, time() - 2 * ORPHAN_S))
+    assert remove_orphans(collection, [load.name]) == []
+    assert load.prepare()["rows"] == 1
+
+
+@contextmanager
+def full_disk(file_bytes_max: int) -> Iterator[None]:
+    """No file of this process can grow beyond so many bytes: a write fails as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes_max, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("payload_bytes", [2_000, 200_000], ids=["while closing", "while adding"])
+def test_a_load_that_met_a_full_disk_can_not_be_finished(collection: ShardCollection, payload_bytes: int) -> None:
+    large = make_batch(key_array([1]), vectors_of([1]), [b'"' + b"x" * payload_bytes + b'"'])
+    load = begin(collection)
+
+    def add_and_prepare() -> None:
+        load.add(large)
+        load.prepare()
+
+    with full_disk(100), pytest.raises(StorageFull):
+        add_and_prepare()
+    for again in (lambda: load.add(batch_of([2])), load.prepare):
+        with pytest.raises(StorageFull, match="begin it again"):
+            again()
+    load.abort()
+    assert left_over(collection) == []

@@ -420,3 +420,39 @@ def test_closing_lets_a_writer_go_that_waits_for_a_build(
     finally:
         busy.set()
     assert reopened(narrow.folder, narrow.settings).count() == 192
+
+
+def test_nameless_operations_are_different_ones(collection: ShardCollection, builders: ThreadPoolExecutor) -> None:
+    async def play() -> list[int]:
+        async with committing(collection, builders) as committer:
+            ops = [upsert_op(batch_of([key]), NO_OP_ID) for key in (1, 2)]
+            return await asyncio.gather(*(committer.submit(op, 1) for op in ops))
+
+    assert asyncio.run(play()) == [1, 2]
+    assert collection.count() == 2
+
+
+def test_a_failed_manifest_leaves_no_writer_waiting(
+    tmp_path: Path, builders: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = SMALL.model_copy(update={"frozen_segments_max": 1})
+    collection = new_collection(tmp_path / "c", settings, spec_of(dim=WIDE_DIM))
+    monkeypatch.setattr(committer_module, "BUILD_RETRY_S", 0.001)
+    real, written = manifests.write_manifest, []
+
+    def failing(folder: Path, manifest: manifests.Manifest) -> None:
+        written.append(manifest.number)
+        if len(written) == 1:
+            raise OSError(errno.ENOSPC, "no room")
+        real(folder, manifest)
+
+    monkeypatch.setattr(manifests, "write_manifest", failing)
+
+    async def play() -> None:
+        async with committing(collection, builders) as committer:
+            # One group that freezes several segments, then a writer that has to wait until they are sealed.
+            await asyncio.gather(*(committer.submit(full_batch(64 * number), 1) for number in range(5)))
+            await committer.submit(upsert_op(batch_of([999], dim=WIDE_DIM)), 1)
+
+    asyncio.run(play())
+    assert collection.count() == 5 * 64 + 1

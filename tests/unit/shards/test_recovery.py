@@ -392,3 +392,28 @@ def test_a_log_that_lost_its_end_after_a_clean_close_is_corrupt(story: Story) ->
     path = next((story.folder / "wal").glob("wal-*.log"))
     os.truncate(path, path.stat().st_size - 1)
     check_refused(story.folder, Corrupt, str(path), "LSN 2 is known to have been durable")
+
+
+def test_what_a_manifest_proves_durable_is_not_cut_under_an_older_one(story: Story) -> None:
+    for key in (1, 2, 3):
+        story.write([key])
+    story.seal()
+    flip_byte(next((story.folder / "wal").glob("wal-*.log")))
+    check_refused(story.folder, Corrupt, "the frame of LSN 3 is damaged", "LSN 3 is known to have been durable")
+
+
+def test_a_lost_log_is_unavailable_not_empty(story: Story) -> None:
+    story.write([1])
+    story.collection.wal.close()
+    shutil.rmtree(story.folder / "wal")
+    check_refused(story.folder, ShardUnavailable, str(story.folder / "wal"))
+
+
+def test_operations_that_were_sealed_are_known_while_the_log_has_them(story: Story) -> None:
+    op_id = b"a" * 16
+    lsn = story.collection.commit([upsert_op(batch_of([1], 1), op_id)], 1)
+    story.oracle.upsert(batch_of([1], 1), lsn)
+    story.write([1], version=2)
+    story.seal()
+    story.reopen()
+    assert story.collection.history.lsn_of(op_id) == lsn

@@ -1,0 +1,148 @@
+"""The service's answers to a bulk load's end, when the log is slow or full: a segment that the log may name stays."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from shards import messages
+from shards.batch import encode_batch_parts
+from shards.collection import ShardCollection
+from shards.committer import Committer
+from shards.errors import Conflict, ShoalError, StorageFull
+from shards.identity import ShardIdentity
+from shards.messages import Target
+from shards.server import ShardConnection
+from shards.service import Hosted, ShardService
+from shards.settings import ShardSettings
+from shards.wire import Frame, Kind, decode_error
+from tests.shard_oracle import UID, batch_of, new_collection, reopened
+
+TARGET = Target(bytes.fromhex(UID), 1)
+SESSION = b"s" * 16
+DEADLINE_S = 30
+
+
+class Connection:
+    """Keeps the answers: request id -> its kind and body."""
+
+    def __init__(self) -> None:
+        self.answers: dict[int, tuple[Kind, bytes]] = {}
+
+    def answer(self, kind: Kind, request_id: int, parts: list[Any]) -> None:
+        self.answers[request_id] = kind, b"".join(bytes(part) for part in parts)
+
+    def fail(self, request_id: int, error: ShoalError) -> None:
+        raise NotImplementedError
+
+
+class Caller:
+    """Asks a service that hosts one collection."""
+
+    def __init__(self, collection: ShardCollection, builders: ThreadPoolExecutor) -> None:
+        self.committer = Committer(collection, builders)
+        self.connection = Connection()
+        self.connection.fail = self._fail  # type: ignore[method-assign]
+        self.service = ShardService(ShardIdentity("cluster", 0, "node"), ShardSettings(), builders)
+        self.service.hosted[TARGET.uid] = Hosted(collection, 1, self.committer)
+        self.errors: dict[int, ShoalError] = {}
+        self.request_id = 0
+
+    def _fail(self, request_id: int, error: ShoalError) -> None:
+        self.errors[request_id] = error
+
+    def send(self, kind: Kind, parts: list[Any] | None = None) -> int:
+        self.request_id += 1
+        body = b"".join(bytes(part) for part in messages.encode_write(TARGET, SESSION, parts or []))
+        frame = Frame(kind, self.request_id, 0, memoryview(body))
+        self.service.handle([frame], cast(ShardConnection, self.connection))
+        return self.request_id
+
+    async def ask(self, kind: Kind, parts: list[Any] | None = None) -> bytes:
+        """The answer's body. Raises the error that was answered."""
+        return await self.answer_to(self.send(kind, parts))
+
+    async def answer_to(self, request_id: int) -> bytes:
+        async with asyncio.timeout(DEADLINE_S):
+            while request_id not in self.connection.answers and request_id not in self.errors:  # noqa: ASYNC110
+                await asyncio.sleep(0.002)
+        if request_id in self.errors:
+            raise self.errors[request_id]
+        kind, body = self.connection.answers[request_id]
+        if kind is Kind.ERROR:
+            raise decode_error(body)
+        return body
+
+    async def load(self) -> None:
+        """Everything of a load but its commit."""
+        await self.ask(Kind.BULK_BEGIN, messages.encode_json({"expected_rows": 3}))
+        await self.ask(Kind.BULK_ROWS, encode_batch_parts(batch_of([1, 2, 3])))
+        await self.ask(Kind.BULK_PREPARE)
+
+
+@pytest.fixture
+def collection(tmp_path: Path) -> ShardCollection:
+    return new_collection(tmp_path / "c")
+
+
+@pytest.fixture
+def builders() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(2) as executor:
+        yield executor
+
+
+def test_an_abort_while_the_commit_waits_for_the_disk_is_refused(
+    collection: ShardCollection, builders: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_write, real = threading.Event(), collection.wal.append
+
+    def slow(*args: Any) -> int:
+        assert may_write.wait(DEADLINE_S)
+        return real(*args)
+
+    monkeypatch.setattr(collection.wal, "append", slow)
+
+    async def play() -> None:
+        caller = Caller(collection, builders)
+        await caller.load()
+        commits = [caller.send(Kind.BULK_COMMIT), caller.send(Kind.BULK_COMMIT)]
+        with pytest.raises(Conflict, match="being committed"):
+            await caller.ask(Kind.BULK_ABORT)
+        may_write.set()
+        assert [messages.decode_written(await caller.answer_to(commit)) for commit in commits] == [1, 1]
+        await caller.ask(Kind.BULK_ABORT)  # too late, and harmless
+        await caller.committer.close()
+
+    asyncio.run(play())
+    assert reopened(collection.folder).count() == 3
+
+
+def test_a_commit_that_found_no_room_may_be_repeated_or_aborted(
+    collection: ShardCollection, builders: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures, real = [StorageFull("no room")] * 2, collection.wal.append
+
+    def full(*args: Any) -> int:
+        if failures:
+            raise failures.pop()
+        return real(*args)
+
+    monkeypatch.setattr(collection.wal, "append", full)
+
+    async def play() -> None:
+        caller = Caller(collection, builders)
+        await caller.load()
+        for _ in range(2):
+            with pytest.raises(StorageFull):
+                await caller.ask(Kind.BULK_COMMIT)
+        assert messages.decode_written(await caller.ask(Kind.BULK_COMMIT)) == 1
+        await caller.committer.close()
+
+    asyncio.run(play())
+    assert reopened(collection.folder).count() == 3

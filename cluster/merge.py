@@ -3,8 +3,9 @@
 The merged top-k of disjoint shards is the top-k of their union: equal to a search over all points where each shard's
 answer is exact. Ties are broken by id, so the order in which answers arrive makes no difference.
 
-Plain lists and sort, no arrays: one query and two shards cost 10 us so, 90 us with numpy (measured in the router, whose
-caches a search has just emptied). For a thousand hits of eight shards it is about 5 ms.
+Plain lists and sort, no arrays, for the sake of single queries. From bytes to merged hits, beside the same with numpy:
+one query of two shards 32 us (numpy 87), a thousand hits of eight shards 3.2 ms (1.7), a hundred queries of two shards
+1.7 ms (0.2): that is what batches pay.
 """
 
 from __future__ import annotations

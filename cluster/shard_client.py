@@ -25,8 +25,8 @@ FRAME_BYTES_MAX = 1024 * 1024 * 1024
 """Answers are bounded by what was asked for; this bounds a broken peer."""
 
 BURST = 4
-"""Frames that leave in one write at most: one write each costs the router 10 us more a search, waiting for the end of a
-busy turn leaves the shard idle meanwhile (16 connections: 12 ms).
+"""Frames that leave in one write at most. One write each would be a system call each; waiting for the end of a busy turn
+would leave the shard idle meanwhile.
 """
 
 Done = Callable[[Frame | ShoalError], None]

@@ -133,8 +133,8 @@ def _bad_component(values: list[Any], place: str) -> ShoalError:
 
 
 def pack_query(values: list[float], spec: VectorSpec, place: str) -> Vectors:
-    """One query, float32 (1, size), prepared for search: what `pack_vectors` and `prepare_vectors` make of it, in a third of
-    the time, and with their errors.
+    """One query, float32 (1, size), prepared for search: what `pack_vectors` and `prepare_vectors` make of it, and with
+    their errors. 50 components take 8 us instead of 14, 1,536 about as long.
     """
     if len(values) == spec.size and spec.distance is Distance.COSINE:
         length = hypot(*values)

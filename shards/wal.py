@@ -43,7 +43,10 @@ class TornTail:
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """What opening a log found: the frames to replay, and the torn tail that was cut, if any."""
+    """What opening a log found: every frame that it has, and the torn tail that was cut, if any.
+
+    Ops up to the `applied_lsn` are among them: they are not applied again, but repeating them is to be recognised.
+    """
 
     frames: tuple[LogFrame, ...]
     cut: TornTail | None

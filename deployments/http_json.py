@@ -6,7 +6,7 @@ shortest text that gives the same float32 back.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from cluster.requests import QueryHits, Record
 from deployments.http_errors import ValidationFailed
 from deployments.payload_selection import PayloadSelection
-from shards.distance import Distance, scores
+from shards.distance import Distance, Floats, scores
 from shards.errors import InvalidRequest
 from shards.point_ids import INTEGER_MAX, point_id
 
@@ -61,12 +61,21 @@ def dump(value: Any) -> bytes:
     return orjson.dumps(value, option=_FLOATS_AS_FLOAT32)
 
 
+def scores_of(found: Sequence[QueryHits], distance: Distance) -> Iterator[Floats]:
+    """The API's scores of each query's hits, converted all at once."""
+    distances = [one for hits in found for one in hits.distances]
+    found_scores = scores(np.array(distances, np.float32), distance)
+    end = 0
+    for hits in found:
+        start, end = end, end + len(hits.distances)
+        yield found_scores[start:end]
+
+
 def scored_points(
-    hits: QueryHits, distance: Distance, selection: PayloadSelection, with_vectors: bool
+    hits: QueryHits, found_scores: Floats, selection: PayloadSelection, with_vectors: bool
 ) -> list[Point]:
-    """One query's hits as the API writes them."""
+    """One query's hits as the API writes them. `found_scores`: theirs, of `scores_of`."""
     # Iterating a float32 array gives float32 scalars, which orjson writes as such; floats would be written as doubles.
-    found_scores = scores(np.array(hits.distances, np.float32), distance)
     points: list[Point] = [
         {"id": id_, "version": version, "score": score}
         for id_, version, score in zip(_ids(hits.keys), hits.versions, found_scores, strict=True)

@@ -10,7 +10,7 @@ import asyncio
 from typing import NamedTuple
 
 from cluster.requests import SearchRequest
-from deployments.http_json import Point, dump, parse_body, scored_points
+from deployments.http_json import Point, dump, parse_body, scored_points, scores_of
 from deployments.http_message import HttpContext, Reply, Request, success
 from deployments.http_models import LegacySearchBody, QueryBatchBody, QueryBody, SearchParameters, Unusual
 from deployments.http_vectors import check_names, pack_query, pack_vectors, query_vector, wants_vectors
@@ -82,8 +82,9 @@ async def query_points_batch(context: HttpContext, request: Request) -> Reply:
     )
     results: list[dict[str, list[Point]]] = [{"points": []} for _ in bodies]
     for answer, (plan, places) in zip(answers, groups.items(), strict=True):
-        for hits, place in zip(answer.hits, places, strict=True):
-            results[place]["points"] = scored_points(hits, spec.distance, selections[place], plan.with_vectors)
+        scored = zip(answer.hits, scores_of(answer.hits, spec.distance), places, strict=True)
+        for hits, found_scores, place in scored:
+            results[place]["points"] = scored_points(hits, found_scores, selections[place], plan.with_vectors)
     return success(request, dump(results), _shoal(min((answer.coverage for answer in answers), default=1.0)))
 
 
@@ -94,7 +95,8 @@ async def _search_one(context: HttpContext, request: Request, body: QueryBody) -
     vectors = pack_query(query_vector(body.query), spec, "query")
     deadline_s = request.deadline_s(context.limits)
     answer = await context.cluster.search(request.collection, SearchRequest(vectors, *plan), deadline_s)
-    return scored_points(answer.hits[0], spec.distance, selection, plan.with_vectors), answer.coverage
+    (found_scores,) = scores_of(answer.hits, spec.distance)
+    return scored_points(answer.hits[0], found_scores, selection, plan.with_vectors), answer.coverage
 
 
 def _plan(body: QueryBody, selection: PayloadSelection, limits: LimitSettings) -> _Plan:

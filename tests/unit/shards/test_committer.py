@@ -348,12 +348,8 @@ def test_a_failed_build_is_tried_again(
     assert [record.message.startswith("sealing a segment of") for record in caplog.records] == [True, True]
 
 
-def test_a_manifest_that_could_not_be_written_costs_nothing(
-    narrow: ShardCollection,
-    builders: ThreadPoolExecutor,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def refuse_first_manifest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is full when the first manifest is written, and then no more."""
     real, written = manifests.write_manifest, []
 
     def failing(folder: Path, manifest: manifests.Manifest) -> None:
@@ -363,6 +359,15 @@ def test_a_manifest_that_could_not_be_written_costs_nothing(
         real(folder, manifest)
 
     monkeypatch.setattr(manifests, "write_manifest", failing)
+
+
+def test_a_manifest_that_could_not_be_written_costs_nothing(
+    narrow: ShardCollection,
+    builders: ThreadPoolExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    refuse_first_manifest(monkeypatch)
 
     async def play() -> None:
         async with committing(narrow, builders) as committer:
@@ -438,15 +443,7 @@ def test_a_failed_manifest_leaves_no_writer_waiting(
     settings = SMALL.model_copy(update={"frozen_segments_max": 1})
     collection = new_collection(tmp_path / "c", settings, spec_of(dim=WIDE_DIM))
     monkeypatch.setattr(committer_module, "BUILD_RETRY_S", 0.001)
-    real, written = manifests.write_manifest, []
-
-    def failing(folder: Path, manifest: manifests.Manifest) -> None:
-        written.append(manifest.number)
-        if len(written) == 1:
-            raise OSError(errno.ENOSPC, "no room")
-        real(folder, manifest)
-
-    monkeypatch.setattr(manifests, "write_manifest", failing)
+    refuse_first_manifest(monkeypatch)
 
     async def play() -> None:
         async with committing(collection, builders) as committer:

@@ -21,7 +21,7 @@ from shards.messages import Target
 from shards.server import ShardConnection
 from shards.service import Hosted, ShardService
 from shards.settings import ShardSettings
-from shards.wire import Frame, Kind, decode_error
+from shards.wire import Frame, Kind
 from tests.shard_oracle import UID, batch_of, new_collection, reopened
 
 TARGET = Target(bytes.fromhex(UID), 1)
@@ -30,16 +30,16 @@ DEADLINE_S = 30
 
 
 class Connection:
-    """Keeps the answers: request id -> its kind and body."""
+    """Keeps the answers: request id -> its body, or the error."""
 
     def __init__(self) -> None:
-        self.answers: dict[int, tuple[Kind, bytes]] = {}
+        self.answers: dict[int, bytes | ShoalError] = {}
 
     def answer(self, kind: Kind, request_id: int, parts: list[Any]) -> None:
-        self.answers[request_id] = kind, b"".join(bytes(part) for part in parts)
+        self.answers[request_id] = b"".join(bytes(part) for part in parts)
 
     def fail(self, request_id: int, error: ShoalError) -> None:
-        raise NotImplementedError
+        self.answers[request_id] = error
 
 
 class Caller:
@@ -48,14 +48,9 @@ class Caller:
     def __init__(self, collection: ShardCollection, builders: ThreadPoolExecutor) -> None:
         self.committer = Committer(collection, builders)
         self.connection = Connection()
-        self.connection.fail = self._fail  # type: ignore[method-assign]
         self.service = ShardService(ShardIdentity("cluster", 0, "node"), ShardSettings(), builders)
         self.service.hosted[TARGET.uid] = Hosted(collection, 1, self.committer)
-        self.errors: dict[int, ShoalError] = {}
         self.request_id = 0
-
-    def _fail(self, request_id: int, error: ShoalError) -> None:
-        self.errors[request_id] = error
 
     def send(self, kind: Kind, parts: list[Any] | None = None) -> int:
         self.request_id += 1
@@ -70,14 +65,12 @@ class Caller:
 
     async def answer_to(self, request_id: int) -> bytes:
         async with asyncio.timeout(DEADLINE_S):
-            while request_id not in self.connection.answers and request_id not in self.errors:  # noqa: ASYNC110
+            while request_id not in self.connection.answers:  # noqa: ASYNC110
                 await asyncio.sleep(0.002)
-        if request_id in self.errors:
-            raise self.errors[request_id]
-        kind, body = self.connection.answers[request_id]
-        if kind is Kind.ERROR:
-            raise decode_error(body)
-        return body
+        answer = self.connection.answers[request_id]
+        if isinstance(answer, ShoalError):
+            raise answer
+        return answer
 
     async def load(self) -> None:
         """Everything of a load but its commit."""

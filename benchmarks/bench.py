@@ -29,6 +29,7 @@ RECALL_MIN = 0.95
 SHARD_COUNT = 2
 COLLECTION = "points"
 EMPTY = "benchmarks.empty_app:build"
+EMPTY_DIRECT = "benchmarks.empty_app:build_direct"
 JUDGED_DATA = "glove"
 """The targets are for this data; the ratios of the others are compared with its own (relative.py)."""
 CORES = len(os.sched_getaffinity(0))
@@ -55,6 +56,7 @@ class Bench:
         self.scale = scale
         self.shoal = _settings(data.folder / "shoal-data")
         self.empty = _settings(data.folder / "empty-data")
+        self.empty_direct = _settings(data.folder / "empty-direct-data")
 
     @cached_property
     def shard_graphs(self) -> list[Graph]:

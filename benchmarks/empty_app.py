@@ -3,6 +3,9 @@
 Everything that is not Shoal's own is as in deployments/app.py: the route class (an ASGI app by `serve.ingress`),
 logging, niceness, options of the deployment, and the way it is started. It reads the same body, parses nothing, and
 answers with fixed bytes: those that were last PUT, so that the benchmark gives it an answer of Shoal's own.
+
+`build` is the handler behind all of Serve's own way, as anybody would deploy it; `build_direct` the same handler on the
+short way that Shoal's routers take (deployments/http_protocol.py).
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ from ray.serve.schema import LoggingConfig
 from deployments.app import GRACEFUL_SHUTDOWN_S
 from deployments.config import AppArgs
 from deployments.http_app import read_body
+from deployments.http_message import Reply
+from deployments.http_protocol import register
 
 BODY_BYTES_MAX = 32 * 1024 * 1024
 
@@ -22,8 +27,16 @@ BODY_BYTES_MAX = 32 * 1024 * 1024
 class EmptyApp:
     """ASGI 3."""
 
+    body_bytes_max = BODY_BYTES_MAX
+
     def __init__(self) -> None:
         self._answer = b"{}"
+
+    async def answer(self, method: str, path: str, query_string: bytes, body: bytes, started: float) -> Reply:
+        """The same, called by the short way."""
+        if method == "PUT":
+            self._answer = body
+        return Reply(self._answer)
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] != "http":
@@ -45,16 +58,30 @@ class EmptyApp:
 class Empty:
     """One Serve replica."""
 
+    async def __init__(self, ongoing_max: int | None) -> None:  # type: ignore[misc]  # Serve awaits it
+        self._app = EmptyApp()
+        if ongoing_max is not None:
+            register(self._app, ongoing_max)
+
     def __serve_build_asgi_app__(self) -> EmptyApp:
-        return EmptyApp()
+        return self._app
 
 
 def build(args: AppArgs) -> serve.Application:
-    """The application, with the options that deployments/app.py gives its router."""
+    """The application on Serve's own way, with the options that deployments/app.py gives its router."""
+    return _bound(args, None)
+
+
+def build_direct(args: AppArgs) -> serve.Application:
+    """The application on the short way."""
+    return _bound(args, args.router.max_ongoing_requests)
+
+
+def _bound(args: AppArgs, ongoing_max: int | None) -> serve.Application:
     options = {
         "num_replicas": args.router.replicas,
         "max_ongoing_requests": args.router.max_ongoing_requests,
         "ray_actor_options": {"num_cpus": 0},
     }
-    application: serve.Application = Empty.options(**options).bind()  # type: ignore[attr-defined]
+    application: serve.Application = Empty.options(**options).bind(ongoing_max)  # type: ignore[attr-defined]
     return application

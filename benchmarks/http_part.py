@@ -1,7 +1,9 @@
 """Part `http`: Shoal beside the empty handler, single queries at 1 to 256 connections.
 
-Both clusters run side by side, one idle while the other is measured, and short runs alternate between them: the
-machine's own ups and downs then meet both. First the recall of what is asked for is measured, over HTTP.
+The empty handler stands there twice: on Serve's own way, as anybody would deploy it, and on the short way that Shoal's
+routers take (benchmarks/empty_app.py). All clusters run side by side, idle while another is measured, and short runs
+alternate between them: the machine's own ups and downs then meet all. First the recall of what is asked for is
+measured, over HTTP.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmarks import wrk
-from benchmarks.bench import EMPTY, RECALL_MIN, Bench, run_load, running, say
+from benchmarks.bench import EMPTY, EMPTY_DIRECT, RECALL_MIN, Bench, run_load, running, say
 from benchmarks.datasets import recall
 from benchmarks.http_client import Client
 from benchmarks.query_bodies import query_bodies
@@ -23,6 +25,8 @@ THROUGHPUT_RATIO_MIN = 0.5
 STEADY_RATIO_MIN = 0.9
 WARM_S = 1.0
 
+SHOAL, SERVE_EMPTY, DIRECT_EMPTY = "Shoal", "empty handler", "empty handler, short way"
+
 Name = str
 Runs = dict[tuple[Name, int], list[wrk.Outcome]]
 
@@ -31,14 +35,20 @@ def measure(bench: Bench) -> list[Row]:
     """Recall, then rates and latencies of both, then what the targets are about."""
     bodies = query_bodies(bench.data.queries, bench.ask)
     file = bench.write_bodies("queries.jsonl", bodies)
-    with running(bench.shoal) as shoal, running(bench.empty, EMPTY) as empty:
-        with Client(shoal.url) as client, Client(empty.url) as other:
+    with (
+        running(bench.shoal) as shoal,
+        running(bench.empty, EMPTY) as empty,
+        running(bench.empty_direct, EMPTY_DIRECT) as direct,
+    ):
+        with Client(shoal.url) as client:
             found = recall(client.ask_all(bench.path, bodies, bench.ask.k), bench.data.truth)
             answer = client.send("POST", bench.path, bodies[0])
-            other.send("PUT", bench.path, answer)
+        for other in (empty, direct):
+            with Client(other.url) as client:
+                client.send("PUT", bench.path, answer)
         sizes = f"bodies of {len(bodies[0])} bytes, answers of {len(answer)}"
         say(f"recall@10 over HTTP {found:.3f} with ef {bench.ask.ef}; {sizes}")
-        runs, cpu = _alternate(bench, {"empty handler": empty, "Shoal": shoal}, file)
+        runs, cpu = _alternate(bench, {SERVE_EMPTY: empty, DIRECT_EMPTY: direct, SHOAL: shoal}, file)
     note = f"ef {bench.ask.ef}, answers of {len(answer)} bytes"
     rows = [bench.row(PART, "recall@10 over HTTP", found, "", target=RECALL_MIN, note=note)]
     typical = {key: wrk.typical(outcomes) for key, outcomes in runs.items()}
@@ -50,16 +60,19 @@ def measure(bench: Bench) -> list[Row]:
 
 
 def judge(bench: Bench, typical: dict[tuple[Name, int], wrk.Outcome]) -> list[Row]:
-    """The figures that have targets."""
-    shoal = {connections: typical["Shoal", connections] for connections in CONNECTIONS}
-    empty = {connections: typical["empty handler", connections] for connections in CONNECTIONS}
-    p50 = shoal[1].p50_ms / empty[1].p50_ms
-    throughput = shoal[16].rate / empty[16].rate
-    p50_max, throughput_min = bench.target(P50_RATIO_MAX), bench.target(THROUGHPUT_RATIO_MIN)
-    rows = [
-        bench.row(PART, "p50 at 1 connection", p50, "x empty", target=p50_max, bound="at most"),
-        bench.row(PART, "throughput at 16 connections", throughput, "x empty", target=throughput_min),
-    ]
+    """The figures that have targets, and the same beside the empty handler on the short way."""
+    shoal = {connections: typical[SHOAL, connections] for connections in CONNECTIONS}
+    rows: list[Row] = []
+    for name, way in ((SERVE_EMPTY, ""), (DIRECT_EMPTY, ", short way")):
+        is_judged = name == SERVE_EMPTY
+        p50 = shoal[1].p50_ms / typical[name, 1].p50_ms
+        throughput = shoal[16].rate / typical[name, 16].rate
+        p50_max = bench.target(P50_RATIO_MAX) if is_judged else None
+        throughput_min = bench.target(THROUGHPUT_RATIO_MIN) if is_judged else None
+        rows += [
+            bench.row(PART, f"p50 at 1 connection{way}", p50, "x empty", target=p50_max, bound="at most"),
+            bench.row(PART, f"throughput at 16 connections{way}", throughput, "x empty", target=throughput_min),
+        ]
     for connections in (64, 256):
         steady = shoal[connections].rate / shoal[16].rate
         what = f"throughput at {connections} connections"

@@ -11,7 +11,10 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+
+from deployments.http_protocol import protocol_class
 
 logger = logging.getLogger(__name__)
 
@@ -72,18 +75,18 @@ class Acceptor:
 
 
 async def start_accepting(server: Any, sockets: list[socket.socket] | None, startup: Callable[..., Any]) -> None:
-    """In place of `uvicorn.Server.startup`, whose original is `startup`: the same, with Acceptors on bound sockets."""
+    """In place of `uvicorn.Server.startup`, whose original is `startup`: the same, with Acceptors on bound sockets and the
+    short way for requests (http_protocol.py).
+    """
     config = server.config
     if not sockets or config.ssl:
         await startup(server, sockets=sockets)
         return
     await startup(server, sockets=[])
     loop = asyncio.get_running_loop()
-
-    def protocol() -> asyncio.Protocol:
-        made: asyncio.Protocol = config.http_protocol_class(
-            config=config, server_state=server.server_state, app_state=server.lifespan.state, _loop=loop
-        )
-        return made
+    made: Any = protocol_class(config.http_protocol_class, loop)
+    protocol = partial(
+        made, config=config, server_state=server.server_state, app_state=server.lifespan.state, _loop=loop
+    )
 
     server.servers = [Acceptor(sock, protocol, config.backlog) for sock in sockets]

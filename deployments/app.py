@@ -19,6 +19,7 @@ from cluster.supervisor import start_supervisor
 from deployments.config import AppArgs, Settings
 from deployments.data_folder import DataFolder, is_locked, open_folder
 from deployments.http_app import HttpApp
+from deployments.http_protocol import register
 from deployments.version import SHOAL_VERSION
 from shards.errors import Conflict
 
@@ -40,16 +41,17 @@ class Router:
     """One Serve replica: an event loop, a coordinator, the HTTP API."""
 
     async def __init__(self, args: AppArgs) -> None:  # type: ignore[misc]  # Serve awaits it
-        self._args = args
         settings = supervisor_settings(args)
         control = await asyncio.to_thread(start_supervisor, settings)
         secret = bytes.fromhex((args.data_folder / "secret").read_text().strip())
         self._coordinator = Coordinator(control, secret)
         await self._coordinator.start()
+        self._app = HttpApp(self._coordinator, args.limits, SHOAL_VERSION)
+        register(self._app, args.router.max_ongoing_requests)
 
     def __serve_build_asgi_app__(self) -> Any:
-        """What answers HTTP requests (Serve calls this after the constructor)."""
-        return HttpApp(self._coordinator, self._args.limits, SHOAL_VERSION)
+        """What answers HTTP requests that take Serve's own way (Serve calls this after the constructor)."""
+        return self._app
 
 
 def supervisor_settings(args: AppArgs) -> SupervisorSettings:

@@ -1,7 +1,8 @@
-"""The HTTP API as one small ASGI application: finds the route, reads the body, turns errors into replies.
+"""The HTTP API as one small application: finds the route, calls its handler, turns errors into replies.
 
-No framework stands in the way: a query costs one split of its path and two dictionary look-ups before its handler
-runs, and exactly two ASGI messages after. Handlers live in http_service, http_collections, http_points, http_search.
+Whole requests come straight from the connection (http_protocol.py); where Serve's own way is taken (no HAProxy in front),
+it is an ASGI application. No framework stands in the way: a query costs one split of its path and two dictionary
+look-ups before its handler runs. Handlers live in http_service, http_collections, http_points, http_search.
 A cancelled request (its client went away) is not answered: CancelledError passes through.
 """
 
@@ -61,30 +62,39 @@ class HttpApp:
     def __init__(self, cluster: ClusterApi, limits: LimitSettings, shoal_version: str) -> None:
         self._context = HttpContext(cluster, limits, shoal_version)
 
+    @property
+    def body_bytes_max(self) -> int:
+        """The longest body that a request may have."""
+        return self._context.limits.body_bytes_max
+
+    async def answer(self, method: str, path: str, query_string: bytes, body: bytes, started: float) -> Reply:
+        """The reply to a request; an error is a reply too. `started`: a perf_counter value."""
+        try:
+            methods, collection, point = find_route(path)
+            handler = methods.get(method)
+            if handler is None:
+                raise WrongMethod(f"{method} is not possible on {path[:200]}", methods=tuple(methods))
+            return await handler(self._context, Request(collection, point, body, query_string, started))
+        except Exception as error:
+            return error_reply(error, started)
+
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await _answer_other(scope["type"], receive, send)
             return
         started = perf_counter()
         try:
-            reply = await self._reply(scope, receive, started)
+            body = await read_body(receive, self.body_bytes_max)
         except ClientGone:
             return
-        except Exception as error:
+        except BodyTooLarge as error:
             reply = error_reply(error, started)
+        else:
+            reply = await self.answer(scope["method"], scope["path"], scope["query_string"], body, started)
         length = (b"content-length", b"%d" % len(reply.body))
         headers = [(b"content-type", reply.content_type), length, *reply.headers]
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
         await send({"type": "http.response.body", "body": reply.body})
-
-    async def _reply(self, scope: MutableMapping[str, Any], receive: Receive, started: float) -> Reply:
-        methods, collection, point = find_route(scope["path"])
-        method = scope["method"]
-        handler = methods.get(method)
-        if handler is None:
-            raise WrongMethod(f"{method} is not possible on {scope['path'][:200]}", methods=tuple(methods))
-        body = b"" if method == "GET" else await read_body(receive, self._context.limits.body_bytes_max)
-        return await handler(self._context, Request(collection, point, body, scope["query_string"], started))
 
 
 def find_route(path: str) -> tuple[Methods, str, str]:

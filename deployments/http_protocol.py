@@ -1,0 +1,220 @@
+"""The short way of a request into a router: from the connection's bytes to the HTTP API and back.
+
+Behind HAProxy a router's own server is uvicorn's, and between it and the application stand Serve's middlewares, its
+request context, and a task that waits for the client to go: for a handler that does nothing that is 400 us a request,
+more than all of Shoal's own work for a search. This protocol class keeps uvicorn's parser, pipelining, keep-alive and
+graceful end, and hands whole requests to the application that the router registered. Serve's own paths (`/-/...`:
+health, routes) and upgrades take the usual way.
+
+What Serve would do on its way, and what is done here instead: it waits for requests in progress before a router ends
+(uvicorn's server waits for them too), it holds back more than `max_ongoing_requests` (here they are refused with 503 and
+Retry-After), and it cancels what a client no longer waits for (so does this).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import perf_counter
+from typing import Any, Protocol
+from urllib.parse import unquote
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from deployments.http_errors import BodyTooLarge, error_reply
+from deployments.http_message import Reply
+from shards.errors import QueueFull
+
+SERVE_PREFIX = b"/-/"
+BUSY_RETRY_S = 1.0
+
+
+class DirectApp(Protocol):
+    """What a router registers."""
+
+    @property
+    def body_bytes_max(self) -> int:
+        """The longest body that `answer` is given."""
+
+    async def answer(self, method: str, path: str, query_string: bytes, body: bytes, started: float) -> Reply:
+        """The reply to a request; an error is a reply too. `started`: a perf_counter value."""
+
+
+class _Registered:
+    """The application of this process, the loop that it lives on, and how many requests it works on at once."""
+
+    app: DirectApp | None = None
+    loop: asyncio.AbstractEventLoop | None = None
+    ongoing_max = 0
+
+
+def register(app: DirectApp, ongoing_max: int) -> None:
+    """From now on, new connections' requests go straight to `app`, if they arrive on the loop that runs now (Serve can
+    be set to run applications in a thread of their own; then they take its usual way).
+    """
+    _Registered.app, _Registered.loop, _Registered.ongoing_max = app, asyncio.get_running_loop(), ongoing_max
+
+
+def protocol_class(usual: type[asyncio.Protocol], loop: asyncio.AbstractEventLoop) -> type[asyncio.Protocol]:
+    """What a server on `loop` makes for a connection, in place of uvicorn's `usual`."""
+    if _Registered.app is None or _Registered.loop is not loop or usual is not HttpToolsProtocol:
+        return usual
+    return RouterProtocol
+
+
+class RouterProtocol(HttpToolsProtocol):
+    """One connection. Callbacks of the parser come in uvicorn's order: begin, url, headers, body, complete."""
+
+    cycle: Any
+    """The newest request: an _Exchange, or uvicorn's own cycle for what takes the usual way."""
+    _exchange: _Exchange | None = None
+    """The request that is being read, if it takes the short way."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nobody waits any more: what is in progress is cancelled."""
+        exchanges = [self.cycle, *(cycle for cycle, _app in self.pipeline)]
+        super().connection_lost(exc)
+        for exchange in exchanges:
+            if isinstance(exchange, _Exchange):
+                exchange.cancel()
+
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """Choose the way."""
+        parser = self.parser
+        app = _Registered.app
+        if app is None or self.url.startswith(SERVE_PREFIX) or parser.should_upgrade():
+            self._exchange = None
+            self._take_usual_way()
+            return
+        self.cycle = self._exchange = _Exchange(self, app, before=self.cycle)
+        self._exchange.keep_alive = parser.get_http_version() != "1.0" and parser.should_keep_alive()
+        for name, value in self.headers:
+            if len(name) == 6 and name.lower() == b"expect" and value.lower() == b"100-continue":
+                self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        if self._exchange is None:
+            super().on_body(body)
+        else:
+            self._exchange.add(body)
+
+    def on_message_complete(self) -> None:
+        if self._exchange is None:
+            super().on_message_complete()
+        else:
+            self._exchange.start()
+
+    def _take_usual_way(self) -> None:
+        url, headers = self.url, self.headers
+        super().on_message_begin()
+        self.url = url
+        for name, value in headers:
+            super().on_header(name, value)
+        super().on_headers_complete()
+
+
+class _Exchange:
+    """One request and its reply. Has what uvicorn's protocol asks of its own RequestResponseCycle."""
+
+    __slots__ = (
+        "_app", "_before", "_body", "_body_bytes", "_is_started", "_method", "_path", "_protocol", "_query_string",
+        "_refusal", "_started", "_task", "disconnected", "keep_alive", "response_complete",
+    )  # fmt: skip
+    message_event = asyncio.Event()
+    """uvicorn sets it when a connection ends; nobody waits for it."""
+
+    def __init__(self, protocol: RouterProtocol, app: DirectApp, before: Any) -> None:
+        url = httptools.parse_url(protocol.url)
+        path: str = url.path.decode("ascii")
+        self._started = perf_counter()
+        self._protocol = protocol
+        self._app = app
+        self._before = before
+        self._method: str = protocol.parser.get_method().decode("ascii")
+        self._path = unquote(path) if "%" in path else path
+        self._query_string: bytes = url.query or b""
+        self._body: list[bytes] = []
+        self._body_bytes = 0
+        self._refusal: Exception | None = None
+        self._is_started = False
+        self._task: asyncio.Task[Any] | None = None
+        self.keep_alive = True
+        self.disconnected = False
+        self.response_complete = False
+
+    def add(self, chunk: bytes) -> None:
+        """Take a part of the body. One that is too long is let go of and refused, before it is here whole."""
+        if self._refusal is not None:
+            return
+        self._body_bytes += len(chunk)
+        self._body.append(chunk)
+        if self._body_bytes > self._app.body_bytes_max:
+            self._body = []
+            limit = self._app.body_bytes_max
+            self._refusal = BodyTooLarge(f"the body is larger than the limit body_bytes_max of {limit} bytes")
+            self.start()
+
+    def start(self) -> None:
+        """The request is here: answer it now, or after the one before it on this connection."""
+        if self._is_started:
+            return
+        self._is_started = True
+        protocol = self._protocol
+        if self._before is None or self._before.response_complete:
+            ongoing = len(protocol.tasks)
+            if ongoing >= _Registered.ongoing_max:
+                self._refusal = QueueFull(f"this router already works on {ongoing} requests", BUSY_RETRY_S)
+            protocol._start_asgi_task(self, protocol.app)  # type: ignore[arg-type]
+        else:
+            protocol.flow.pause_reading()
+            protocol.pipeline.appendleft((self, protocol.app))  # type: ignore[arg-type]
+        self._before = None
+
+    def cancel(self) -> None:
+        """The client went away."""
+        self.disconnected = True
+        if self._task is not None:
+            self._task.cancel()
+
+    async def run_asgi(self, app: Any) -> None:
+        """Answer (called as uvicorn calls its own cycles; `app` is Serve's, and passed by)."""
+        if self.disconnected:
+            return
+        self._task = asyncio.current_task()
+        if self._refusal is None:
+            body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+            reply = await self._app.answer(self._method, self._path, self._query_string, body, self._started)
+        else:
+            reply = error_reply(self._refusal, self._started)
+        flow = self._protocol.flow
+        if flow.write_paused:
+            await flow.drain()
+        if not self.disconnected:
+            self._write(reply)
+
+    def _write(self, reply: Reply) -> None:
+        protocol = self._protocol
+        parts = [STATUS_LINE[reply.status]]
+        for name, value in (*protocol.server_state.default_headers, *reply.headers):
+            if name == b"connection":
+                self.keep_alive = self.keep_alive and value != b"close"
+            else:
+                parts.append(b"%b: %b\r\n" % (name, value))
+        if not self.keep_alive:
+            parts.append(b"connection: close\r\n")
+        parts.append(b"content-type: %b\r\ncontent-length: %d\r\n\r\n" % (reply.content_type, len(reply.body)))
+        if self._method != "HEAD":
+            parts.append(reply.body)
+        protocol.transport.write(b"".join(parts))
+        self.response_complete = True
+        if not self.keep_alive:
+            protocol.transport.close()
+        protocol.on_response_complete()

@@ -56,7 +56,6 @@ class Bench:
         self.scale = scale
         self.shoal = _settings(data.folder / "shoal-data")
         self.empty = _settings(data.folder / "empty-data")
-        self.empty_direct = _settings(data.folder / "empty-direct-data")
 
     @cached_property
     def shard_graphs(self) -> list[Graph]:

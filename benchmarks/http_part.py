@@ -1,9 +1,9 @@
 """Part `http`: Shoal beside the empty handler, single queries at 1 to 256 connections.
 
 The empty handler stands there twice: on Serve's own way, as anybody would deploy it, and on the short way that Shoal's
-routers take (benchmarks/empty_app.py). All clusters run side by side, idle while another is measured, and short runs
-alternate between them: the machine's own ups and downs then meet all. First the recall of what is asked for is
-measured, over HTTP.
+routers take (benchmarks/empty_app.py). One cluster runs at a time, for an idle one's daemons take their part of two
+cores too, and rounds alternate between them: the machine's own ups and downs then meet all. First the recall of what is
+asked for is measured, over HTTP.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from benchmarks.datasets import recall
 from benchmarks.http_client import Client
 from benchmarks.query_bodies import query_bodies
 from benchmarks.results import Row
-from deployments.data_folder import RunInfo
+from deployments import lifecycle
 
 PART = "http"
 CONNECTIONS = (1, 16, 64, 256)
@@ -26,6 +26,7 @@ STEADY_RATIO_MIN = 0.9
 WARM_S = 1.0
 
 SHOAL, SERVE_EMPTY, DIRECT_EMPTY = "Shoal", "empty handler", "empty handler, short way"
+APPLICATIONS = {SERVE_EMPTY: EMPTY, DIRECT_EMPTY: EMPTY_DIRECT, SHOAL: lifecycle.APPLICATION}
 
 Name = str
 Runs = dict[tuple[Name, int], list[wrk.Outcome]]
@@ -35,20 +36,12 @@ def measure(bench: Bench) -> list[Row]:
     """Recall, then rates and latencies of both, then what the targets are about."""
     bodies = query_bodies(bench.data.queries, bench.ask)
     file = bench.write_bodies("queries.jsonl", bodies)
-    with (
-        running(bench.shoal) as shoal,
-        running(bench.empty, EMPTY) as empty,
-        running(bench.empty_direct, EMPTY_DIRECT) as direct,
-    ):
-        with Client(shoal.url) as client:
-            found = recall(client.ask_all(bench.path, bodies, bench.ask.k), bench.data.truth)
-            answer = client.send("POST", bench.path, bodies[0])
-        for other in (empty, direct):
-            with Client(other.url) as client:
-                client.send("PUT", bench.path, answer)
-        sizes = f"bodies of {len(bodies[0])} bytes, answers of {len(answer)}"
-        say(f"recall@10 over HTTP {found:.3f} with ef {bench.ask.ef}; {sizes}")
-        runs, cpu = _alternate(bench, {SERVE_EMPTY: empty, DIRECT_EMPTY: direct, SHOAL: shoal}, file)
+    with running(bench.shoal) as shoal, Client(shoal.url) as client:
+        found = recall(client.ask_all(bench.path, bodies, bench.ask.k), bench.data.truth)
+        answer = client.send("POST", bench.path, bodies[0])
+    sizes = f"bodies of {len(bodies[0])} bytes, answers of {len(answer)}"
+    say(f"recall@10 over HTTP {found:.3f} with ef {bench.ask.ef}; {sizes}")
+    runs, cpu = _alternate(bench, file, answer)
     note = f"ef {bench.ask.ef}, answers of {len(answer)} bytes"
     rows = [bench.row(PART, "recall@10 over HTTP", found, "", target=RECALL_MIN, note=note)]
     typical = {key: wrk.typical(outcomes) for key, outcomes in runs.items()}
@@ -82,20 +75,24 @@ def judge(bench: Bench, typical: dict[tuple[Name, int], wrk.Outcome]) -> list[Ro
     return rows
 
 
-def _alternate(bench: Bench, clusters: dict[Name, RunInfo], file: Path) -> tuple[Runs, dict[tuple[Name, int], str]]:
-    runs: Runs = {(name, connections): [] for connections in CONNECTIONS for name in clusters}
+def _alternate(bench: Bench, file: Path, answer: bytes) -> tuple[Runs, dict[tuple[Name, int], str]]:
+    runs: Runs = {(name, connections): [] for connections in CONNECTIONS for name in APPLICATIONS}
     cpu: dict[tuple[Name, int], str] = {}
-    targets = {name: wrk.Target(info.url, bench.path, file) for name, info in clusters.items()}
-    for target in targets.values():
-        wrk.run(target, 16, WARM_S)
     for _ in range(bench.scale.rounds):
-        for connections in CONNECTIONS:
-            for name, info in clusters.items():
-                outcome, used = run_load(info, targets[name], connections, bench.scale.run_s)
-                runs[name, connections].append(outcome)
-                cpu[name, connections] = used
-                say(
-                    f"{name}, {connections} connections: {outcome.rate:,.0f}/s, p50 {outcome.p50_ms:.2f} ms, "
-                    f"p99 {outcome.p99_ms:.2f} ms, {outcome.errors} errors; {used}"
-                )
+        for name, application in APPLICATIONS.items():
+            settings = bench.shoal if name == SHOAL else bench.empty
+            with running(settings, application) as info:
+                if name != SHOAL:
+                    with Client(info.url) as client:
+                        client.send("PUT", bench.path, answer)
+                target = wrk.Target(info.url, bench.path, file)
+                wrk.run(target, 16, WARM_S)
+                for connections in CONNECTIONS:
+                    outcome, used = run_load(info, target, connections, bench.scale.run_s)
+                    runs[name, connections].append(outcome)
+                    cpu[name, connections] = used
+                    say(
+                        f"{name}, {connections} connections: {outcome.rate:,.0f}/s, p50 {outcome.p50_ms:.2f} ms, "
+                        f"p99 {outcome.p99_ms:.2f} ms, {outcome.errors} errors; {used}"
+                    )
     return runs, cpu

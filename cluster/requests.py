@@ -8,7 +8,7 @@ already checked and prepared (`shards.distance.prepare_vectors`), payloads are J
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from shards.batch import Vectors
@@ -82,10 +82,16 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class CollectionStatistics:
-    """What one shard says of its part of a collection. `growing_count` points of `point_count` have no graph yet."""
+    """What one shard says of its part of a collection. `growing_count` points of `point_count` have no graph yet.
+
+    `is_building`: graphs are being built or merged. `written_bytes`: what it wrote since it was started, to its log, by
+    seals and by compactions.
+    """
 
     shard_id: int
     point_count: int
     segment_count: int
     growing_count: int
     bytes: int
+    is_building: bool = False
+    written_bytes: dict[str, int] = field(default_factory=dict)

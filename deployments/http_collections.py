@@ -58,12 +58,12 @@ async def delete_collection(context: HttpContext, request: Request) -> Reply:
 
 
 async def get_collection(context: HttpContext, request: Request) -> Reply:
-    """GET /collections/{c}"""
+    """GET /collections/{c}; yellow, as the API has it, while graphs are built or merged in the background"""
     collection = context.cluster.collection(request.collection)
     statistics = await context.cluster.statistics(request.collection, request.deadline_s(context.limits))
     point_count = sum(shard.point_count for shard in statistics)
     result = {
-        "status": "green",
+        "status": "yellow" if any(shard.is_building for shard in statistics) else "green",
         "optimizer_status": "ok",
         "points_count": point_count,
         "indexed_vectors_count": point_count - sum(shard.growing_count for shard in statistics),
@@ -102,6 +102,8 @@ async def get_collection_shards(context: HttpContext, request: Request) -> Reply
             "growing_count": numbers and numbers.growing_count,
             "segment_count": numbers and numbers.segment_count,
             "bytes": numbers and numbers.bytes,
+            "is_building": numbers and numbers.is_building,
+            "written_bytes": numbers and numbers.written_bytes,
         })  # fmt: skip
     result = {
         "peer_id": 0,

@@ -19,14 +19,13 @@ from pathlib import Path
 from time import time
 
 from shards.batch import PointBatch
-from shards.collection import SEGMENTS_FOLDER, ShardCollection
+from shards.collection import BULK_PREFIX, SEGMENTS_FOLDER, ShardCollection
 from shards.distance import first_non_finite_row
 from shards.errors import BadVector, Conflict, DimensionMismatch, InvalidRequest, NotFound
 from shards.log_frame import LogOp, OpKind
 from shards.sealed import SealedSegment, open_segment
 from shards.segment_builder import BUILDING_SUFFIX, SegmentBuilder
 
-PREFIX = "bulk-"  # and the session's id in hex: shards/recovery.py knows a committed session by its segment
 ORPHAN_S = 3600.0
 
 
@@ -34,7 +33,7 @@ class BulkSession:
     """One load into one collection on one shard. Its steps run on a thread of its own, in order."""
 
     def __init__(self, collection: ShardCollection, session: bytes, expected_rows: int) -> None:
-        self.name = PREFIX + session.hex()
+        self.name = BULK_PREFIX + session.hex()
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="bulk")
         self._collection = collection
         self._session = session
@@ -111,13 +110,6 @@ def check_known(sessions: dict[bytes, BulkSession], session: bytes) -> BulkSessi
     return sessions[session]
 
 
-def session_of(segment_name: str) -> bytes | None:
-    """The session whose load a segment is, or None for a segment that was sealed."""
-    if not segment_name.startswith(PREFIX):
-        return None
-    return bytes.fromhex(segment_name.removeprefix(PREFIX))
-
-
 def remove_orphans(collection: ShardCollection, running: Iterable[str] = ()) -> list[Path]:
     """Remove the leftovers of loads that ended long ago without a commit; returns what was removed.
 
@@ -125,7 +117,7 @@ def remove_orphans(collection: ShardCollection, running: Iterable[str] = ()) -> 
     """
     attached = {segment.name for segment in collection.sealed} | set(collection.prepared) | set(running)
     removed = []
-    for path in (collection.folder / SEGMENTS_FOLDER).glob(PREFIX + "*"):
+    for path in (collection.folder / SEGMENTS_FOLDER).glob(BULK_PREFIX + "*"):
         is_attached = path.name.removesuffix(BUILDING_SUFFIX) in attached
         if not is_attached and time() - path.stat().st_mtime > ORPHAN_S:
             shutil.rmtree(path, ignore_errors=True)

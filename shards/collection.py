@@ -36,6 +36,9 @@ from shards.settings import ShardSettings
 from shards.wal import Wal
 
 SEGMENTS_FOLDER = "segments"
+BULK_PREFIX = "bulk-"
+"""A bulk load's segment is called so, and by its session's id in hex: thus a committed session is known by its segment."""
+SESSIONS_KEPT = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,16 @@ class ShardCollection:
         self.frozen: list[FrozenSegment] = []
         self.growing = self._new_growing(0)
         self.history = OpHistory()
+        self.last_lsn = 0
+        """The newest op that was applied."""
+        self.retired: set[str] = set()
+        """Names of segments that were merged away and whose files are not removed yet."""
+        self.merged_sessions: dict[bytes, int] = {}
+        """Bulk loads whose segments were merged away, and the LSN of their commit; the newest SESSIONS_KEPT."""
+        self.sealed_bytes = self.compacted_bytes = 0
+        """File bytes that seals and compactions wrote since the collection was opened."""
+        self.is_closing = False
+        """Set from the owner's thread: builds that are under way stop at their next batch."""
 
     def __repr__(self) -> str:
         held = f"{self.count()} points, {len(self.segments())} segments"
@@ -134,6 +147,21 @@ class ShardCollection:
         else:
             self._apply_attach(bytes(op.body).decode(), lsn)
         self.history.add(op.op_id, lsn)
+        self.last_lsn = lsn
+
+    def settle(self) -> None:
+        """Where no rows wait to be sealed, everything that was applied is in sealed segments: say so."""
+        if not self.frozen and not self.growing.row_count:
+            self.applied_lsn = self.last_lsn
+
+    def retire(self, segment: SealedSegment) -> None:
+        """Let go of a segment that was merged away; its files go when no kept manifest names them."""
+        self.retired.add(segment.name)
+        session = session_of(segment.name)
+        if session is not None:
+            self.merged_sessions[session] = segment.lsn
+            while len(self.merged_sessions) > SESSIONS_KEPT:
+                del self.merged_sessions[next(iter(self.merged_sessions))]
 
     def freeze(self, through_lsn: int, next_batch_rows: int = 0) -> None:
         """Put the growing segment in the queue for its graph; start a new one, and a new log file."""
@@ -155,8 +183,10 @@ class ShardCollection:
         self.growing.append(batch, lsn)
 
     def _apply_attach(self, name: str, lsn: int) -> None:
-        if any(sealed.name == name for sealed in self.sealed):
+        if any(sealed.name == name for sealed in self.sealed) or session_of(name) in self.merged_sessions:
             return  # repeated: a second time would bring back what was overwritten since
+        if self.growing.row_count:
+            self.freeze(lsn - 1)  # so that, once it is sealed, nothing before the attach is left to the log
         segment = self.prepared.pop(name, None) or self.open_sealed(name, lsn)
         segment.lsn = lsn
         self._kill(segment.live_keys(), self.segments())
@@ -172,3 +202,10 @@ class ShardCollection:
     def _new_growing(self, rows_min: int) -> GrowingSegment:
         capacity = max(rows_that_fit(self.settings.seal_bytes, self.dim), rows_min)
         return GrowingSegment(capacity, self.dim, self.spec.vector.distance)
+
+
+def session_of(segment_name: str) -> bytes | None:
+    """The session whose load a segment is, or None for a segment that was sealed."""
+    if not segment_name.startswith(BULK_PREFIX):
+        return None
+    return bytes.fromhex(segment_name.removeprefix(BULK_PREFIX))

@@ -101,9 +101,11 @@ class GrowingSegment:
         return self._payloads[row]
 
     def live_rows(self) -> Rows:
-        """The rows that live now, ascending."""
         return np.flatnonzero(self._alive[: self.row_count])
 
+    def is_live(self, rows: Rows) -> npt.NDArray[np.bool_]:
+        live: npt.NDArray[np.bool_] = self._alive[rows]
+        return live
+
     def take(self, rows: Rows) -> PointBatch:
-        """Copies of the given rows as a batch."""
         return make_batch(self.keys_of(rows), self._vectors[rows], [self._payloads[row] for row in rows.tolist()])

@@ -74,10 +74,12 @@ class HnswGraph:
         return cls(shape, index)
 
     @classmethod
-    def load(cls, path: Path, shape: GraphShape, row_count: int) -> HnswGraph:
-        """The graph that `save` wrote. The caller has verified the file's length and checksum."""
+    def load(cls, path: Path, shape: GraphShape, row_count: int, capacity: int = 0) -> HnswGraph:
+        """The graph that `save` wrote, with room for `capacity` rows (at least its own). The caller has verified the
+        file's length and checksum.
+        """
         index = hnswlib.Index(space=_SPACES[shape.distance], dim=shape.dim)
-        index.load_index(str(path), max_elements=row_count)
+        index.load_index(str(path), max_elements=max(row_count, capacity))
         if index.get_current_count() != row_count or index.M != shape.hnsw.m:
             raise Corrupt(
                 f"{path} holds {index.get_current_count()} rows with m={index.M}, not {row_count}, {shape.hnsw.m}"

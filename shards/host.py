@@ -8,6 +8,7 @@ be called from any thread.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import shutil
@@ -21,7 +22,7 @@ from typing import Any, TypeVar
 
 import uvloop
 
-from shards.committer import Committer
+from shards.committer import Builders, Committer
 from shards.errors import ShoalError, Unavailable
 from shards.identity import ShardIdentity, check_shard_folder, lock_shard_folder
 from shards.recovery import create_collection, open_collection
@@ -32,6 +33,8 @@ from shards.settings import ShardSettings
 
 START_S = 30.0
 DROPPED_SUFFIX = ".dropped"
+BUILDERS_NICENESS = 5
+"""Threads that build graphs get a quarter of a core where searches want all of it."""
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -67,7 +70,7 @@ class ShardHost:
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="data-plane", daemon=True)
         self._searchers = ThreadPoolExecutor(self._settings.search_threads, thread_name_prefix="search")
-        self._builders = ThreadPoolExecutor(1, thread_name_prefix="build")
+        self._builders = Builders(_builder_thread("seal"), _builder_thread("compact"))
         self._service = ShardService(identity, self._settings, self._searchers)
         self._connections: set[ShardConnection] = set()
         self._server: asyncio.Server | None = None
@@ -119,7 +122,8 @@ class ShardHost:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._searchers.shutdown(wait=False, cancel_futures=True)
-        self._builders.shutdown(wait=False, cancel_futures=True)
+        for builder in self._builders:
+            builder.shutdown(wait=False, cancel_futures=True)
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -158,7 +162,7 @@ class ShardHost:
                 return
             self._service.problems.pop(key, None)
             self._service.hosted[key] = hosted
-            hosted.committer.seal_soon()
+            hosted.committer.maintain()
 
     def _open(self, uid: str, spec: CollectionSpec, epoch: int, create: bool) -> Hosted:
         if self.problem is not None:
@@ -205,3 +209,12 @@ class ShardHost:
             await self._close(hosted)
         for connection in list(self._connections):
             connection.close()
+
+
+def _builder_thread(name: str) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, name, _give_way)
+
+
+def _give_way() -> None:
+    with contextlib.suppress(OSError):  # not allowed everywhere; then builds are as urgent as searches
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BUILDERS_NICENESS)

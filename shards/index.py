@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from shards.batch import Vectors
+from shards.batch import PointBatch, Vectors
 from shards.point_ids import KeyArray
 
 Rows = npt.NDArray[Any]
@@ -50,6 +50,12 @@ class VectorIndex(Protocol):
     def find(self, keys: KeyArray) -> Rows:
         """The living row of each key, -1 where the segment has none."""
 
+    def live_rows(self) -> Rows:
+        """The rows that live now, ascending."""
+
+    def is_live(self, rows: Rows) -> npt.NDArray[np.bool_]:
+        """Whether each of the rows lives now."""
+
     def kill(self, rows: Rows) -> None:
         """Let living rows no longer count (deleted, or overwritten elsewhere)."""
 
@@ -64,3 +70,6 @@ class VectorIndex(Protocol):
 
     def payload(self, row: int) -> bytes:
         """The stored JSON bytes of one row, b"" for none."""
+
+    def take(self, rows: Rows) -> PointBatch:
+        """Copies of the given rows as a batch."""

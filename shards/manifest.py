@@ -37,14 +37,25 @@ class SegmentEntry(_Frozen):
     dead_crc32c: int = 0
 
 
+class SessionEntry(_Frozen):
+    """A bulk load, by its session in hex, that was committed at `lsn`, and whose segment has been merged away since."""
+
+    session: str
+    lsn: Annotated[int, Field(ge=0)]
+
+
 class Manifest(_Frozen):
-    """`applied_lsn`: every op up to it is in the segments. `durable_lsn`: the log's last LSN at the time."""
+    """`applied_lsn`: every op up to it is in the segments. `durable_lsn`: the log's last LSN at the time.
+
+    `merged_sessions`: loads whose repeated commit is still recognised, though neither log nor segment tells of them.
+    """
 
     format: int = FORMAT
     number: Annotated[int, Field(ge=1)]
     applied_lsn: Annotated[int, Field(ge=0)] = 0
     durable_lsn: Annotated[int, Field(ge=0)] = 0
     segments: tuple[SegmentEntry, ...] = ()
+    merged_sessions: tuple[SessionEntry, ...] = ()
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -12,13 +12,13 @@ gets there. Nothing here ever makes an empty collection out of a missing or dama
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from shards.bulk import session_of
-from shards.collection import SEGMENTS_FOLDER, ShardCollection
+from shards.collection import BULK_PREFIX, SEGMENTS_FOLDER, ShardCollection, session_of
 from shards.disk import make_folder, write_durably
 from shards.errors import Corrupt, ShardUnavailable
 from shards.manifest import Manifest, read_dead, read_manifests, write_manifest
@@ -67,7 +67,10 @@ def open_collection(folder: Path, uid: str, settings: ShardSettings) -> Opened:
     for number, manifest in enumerate(manifests):
         try:
             proven = manifest.model_copy(update={"durable_lsn": durable_lsn})
-            return _open_at(folder, spec, settings, proven, problems)
+            opened = _open_at(folder, spec, settings, proven, problems)
+            if not problems:
+                _remove_leftovers(opened.collection, manifests)
+            return opened
         except Corrupt as error:
             if number == len(manifests) - 1:
                 raise
@@ -82,6 +85,10 @@ def _open_at(
     collection = ShardCollection(folder, spec, settings, wal)
     collection.applied_lsn = manifest.applied_lsn
     collection.manifest_number = max(int(path.stem.split("-")[1]) for path in folder.glob("manifest-*.json"))
+    for merged in manifest.merged_sessions:
+        session_id = bytes.fromhex(merged.session)
+        collection.merged_sessions[session_id] = merged.lsn
+        collection.history.add(session_id, merged.lsn)
     for entry in manifest.segments:
         if entry.lsn > manifest.applied_lsn:
             continue  # attached behind this manifest's log position: the replay brings it
@@ -92,6 +99,7 @@ def _open_at(
         collection.sealed.append(segment)
         if (session := session_of(entry.name)) is not None:
             collection.history.add(session, entry.lsn)
+    collection.last_lsn = manifest.applied_lsn
     for frame in recovery.frames:
         for lsn, op in enumerate(frame.ops, frame.first_lsn):
             if lsn > manifest.applied_lsn:
@@ -106,6 +114,18 @@ def _open_at(
             f" (LSN {cut.first_lsn}) were cut, no write in them had been acknowledged: {cut.reason}"
         )
     return Opened(collection, tuple(notes))
+
+
+def _remove_leftovers(collection: ShardCollection, kept: list[Manifest]) -> None:
+    """Segment folders that a crash left behind: in the making, or named by no manifest. Loads' are kept: a prepared one may
+    still be committed (shards/bulk.py removes those that nobody asks for any more).
+    """
+    needed = {entry.name for manifest in kept for entry in manifest.segments}
+    needed.update(segment.name for segment in collection.sealed)
+    for path in (collection.folder / SEGMENTS_FOLDER).iterdir():
+        if path.name not in needed and not path.name.startswith(BULK_PREFIX):
+            shutil.rmtree(path, ignore_errors=True)
+    collection.retired |= needed - {segment.name for segment in collection.sealed}
 
 
 def _read_spec(folder: Path, uid: str) -> CollectionSpec:

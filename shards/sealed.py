@@ -16,7 +16,7 @@ from shards.batch import PointBatch, Vectors, make_batch
 from shards.errors import Corrupt
 from shards.hnsw import HnswGraph
 from shards.index import Rows, SearchPlan, SegmentHits
-from shards.point_ids import NARROW, WIDE, KeyArray, narrow, newest_of_equal, widen
+from shards.point_ids import WIDE, KeyArray, narrow, newest_of_equal, widen
 from shards.scan import scan
 
 WIDEN_FACTOR = 4
@@ -31,11 +31,13 @@ class SealedSegment:
         self.header = header
         self.lsn = lsn
         self.exact_scan_bytes = 0
+        self.needs_rebuild = False
+        """Its graph is damaged: it is to be built anew from the vectors."""
         rows, dim = header.row_count, header.dim
         self._graph = graph
         self._vector_bytes = 4 * rows * dim
         self._vectors = files.map_array(folder / files.VECTORS, np.dtype(np.float32)).reshape(rows, dim)
-        self._keys = files.map_array(folder / files.KEYS, NARROW if header.key_bytes == NARROW.itemsize else WIDE)
+        self._keys = files.map_keys(folder, header)
         self._order = files.map_array(folder / files.ORDER, np.dtype(np.int64))
         self._offsets = files.map_array(folder / files.OFFSETS, np.dtype(np.uint64))
         self._payloads = files.map_array(folder / files.PAYLOAD, np.dtype(np.uint8)).data
@@ -112,6 +114,12 @@ class SealedSegment:
         found[places] = np.where(hit, rows, -1)
         return found
 
+    def live_rows(self) -> Rows:
+        return np.arange(self.row_count) if self._alive is None else np.flatnonzero(self._alive)
+
+    def is_live(self, rows: Rows) -> npt.NDArray[np.bool_]:
+        return np.ones(rows.shape, np.bool_) if self._alive is None else self._alive[rows]
+
     def kill(self, rows: Rows) -> None:
         """See VectorIndex. `rows` are living and different."""
         if not len(rows):
@@ -138,7 +146,6 @@ class SealedSegment:
         return bytes(self._payloads[int(self._offsets[row]) : int(self._offsets[row + 1])])
 
     def take(self, rows: Rows) -> PointBatch:
-        """Copies of the given rows as a batch."""
         return make_batch(self._keys[rows], self._vectors[rows], [self.payload(row) for row in rows.tolist()])
 
     def _scan(self, queries: Vectors, k: int) -> SegmentHits:

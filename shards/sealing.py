@@ -1,16 +1,20 @@
-"""How a frozen segment becomes a sealed one, in steps that different threads may take.
+"""How segments become one sealed segment, in steps that different threads may take.
 
-    build     any thread   graph and files, from rows that no longer change (only die)
-    install   owner        the sealed segment takes the frozen one's place; what died meanwhile dies there too
-    plan      owner        which manifest says so
-    record    disk thread  the manifest is durable; older ones, and the log that only they needed, are dropped
+    build / compact  any thread   graph and files, from rows that no longer change (only die)
+    install          owner        the new segment takes their place; what died meanwhile dies in it too
+    plan             owner        which manifest says so
+    record           disk thread  the manifest is durable; what only older ones needed is dropped
 
-A crash between any two leaves the old manifest and the log, which give the same points again; a segment folder
-that no manifest names is rebuilt under the same name. `seal_all` takes all steps at once.
+A seal makes a segment of a frozen one, alone or added to a copy of a sealed one; a compaction does it with sealed ones
+(shards/compaction.py decides). A crash between any two steps leaves the old manifest, its segments and the log, which give
+the same points again; a segment folder that no manifest names is removed at the next start. `seal_all` takes all steps
+at once.
 """
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,18 +22,29 @@ import numpy.typing as npt
 
 from shards import manifest as manifests
 from shards.collection import SEGMENTS_FOLDER, FrozenSegment, ShardCollection
-from shards.manifest import Manifest, SegmentEntry
+from shards.compaction import Merge
+from shards.errors import ShardUnavailable
+from shards.index import Rows, VectorIndex
+from shards.manifest import Manifest, SegmentEntry, SessionEntry
 from shards.sealed import SealedSegment, open_segment
 from shards.segment_builder import SegmentBuilder
+
+BATCH_ROWS = 1_000
+"""Rows that are added to a graph between two looks whether the shard is stopping: half a second at most."""
+MERGED_PREFIX = "merged-"
 
 
 @dataclass(frozen=True, slots=True)
 class BuiltSegment:
-    """A frozen segment's successor (None where every row had died), and the row that each of its rows came from."""
+    """The successor of a frozen segment, of sealed ones, or of both (None where every row had died).
 
-    frozen: FrozenSegment
+    `sources`: which rows of which segment its rows are, in order.
+    """
+
+    frozen: FrozenSegment | None
+    replaced: tuple[SealedSegment, ...]
     sealed: SealedSegment | None
-    source_rows: npt.NDArray[np.int64]
+    sources: tuple[tuple[VectorIndex, Rows], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,35 +53,48 @@ class ManifestPlan:
 
     manifest: Manifest
     dead: dict[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
+    retired: frozenset[str] = frozenset()
+    """Segments that were merged away: removed once no kept manifest names them."""
 
 
-def build(collection: ShardCollection, frozen: FrozenSegment) -> BuiltSegment:
-    """Build the graph and the files of a frozen segment."""
+def build(collection: ShardCollection, frozen: FrozenSegment, base: SealedSegment | None = None) -> BuiltSegment:
+    """Build the graph and the files of a frozen segment, added to a copy of `base` where one is given."""
     rows = frozen.growing.live_rows()
-    if not len(rows):
-        return BuiltSegment(frozen, None, rows)
-    folder = collection.folder / SEGMENTS_FOLDER / frozen.name
-    builder = SegmentBuilder(folder, collection.shape, len(rows), collection.settings.build_threads)
-    try:
-        builder.add(frozen.growing.take(rows))
-        builder.finish(frozen.growing.versions_of(rows))
-    except BaseException:
-        builder.abort()
-        raise
-    sealed = open_segment(folder, frozen.through_lsn, builder.graph)
-    sealed.exact_scan_bytes = collection.settings.exact_scan_bytes
-    return BuiltSegment(frozen, sealed, rows)
+    replaced = () if base is None or not len(rows) else (base,)
+    sources = [(segment, np.arange(segment.row_count)) for segment in replaced]
+    sealed, used = _unite(collection, frozen.name, sources, [(frozen.growing, rows)], frozen.through_lsn)
+    return BuiltSegment(frozen, replaced, sealed, used)
+
+
+def compact(collection: ShardCollection, merge: Merge, name: str) -> BuiltSegment:
+    """Carry out a planned merge of sealed segments, into a new one of this name."""
+    by_name = {segment.name: segment for segment in collection.sealed}
+    kept = [] if merge.base is None else [by_name[merge.base]]
+    parts = [by_name[part] for part in merge.parts]
+    sources = [(segment, np.arange(segment.row_count)) for segment in kept]
+    lsn = max(segment.lsn for segment in (*kept, *parts))
+    sealed, used = _unite(collection, name, sources, [(part, part.live_rows()) for part in parts], lsn)
+    return BuiltSegment(None, (*kept, *parts), sealed, used)
 
 
 def install(collection: ShardCollection, built: BuiltSegment) -> None:
-    """Let a built segment take its frozen one's place."""
-    assert collection.frozen and built.frozen is collection.frozen[0], "frozen segments are sealed in order"
+    """Let a built segment take the place of those that it was made of."""
+    frozen = built.frozen
+    assert frozen is None or frozen is collection.frozen[0], "frozen segments are sealed in order"
+    collection.sealed = [segment for segment in collection.sealed if segment not in built.replaced]
     if built.sealed is not None:
-        still_live = np.isin(built.source_rows, built.frozen.growing.live_rows(), assume_unique=True)
-        built.sealed.kill(np.flatnonzero(~still_live))
+        alive = np.concatenate([segment.is_live(rows) for segment, rows in built.sources])
+        built.sealed.kill(np.flatnonzero(~alive & built.sealed.is_live(np.arange(len(alive)))))
         collection.sealed.append(built.sealed)
-    collection.frozen.pop(0)
-    collection.applied_lsn = built.frozen.through_lsn
+        if frozen is not None:
+            collection.sealed_bytes += built.sealed.file_bytes
+        else:
+            collection.compacted_bytes += built.sealed.file_bytes
+    for segment in built.replaced:
+        collection.retire(segment)
+    if frozen is not None:
+        collection.frozen.pop(0)
+        collection.applied_lsn = frozen.through_lsn
 
 
 def plan_manifest(collection: ShardCollection) -> ManifestPlan:
@@ -75,15 +103,20 @@ def plan_manifest(collection: ShardCollection) -> ManifestPlan:
     Rows that died by ops that are not yet in a segment are among the dead: the log brings those ops again,
     harmlessly.
     """
+    collection.settle()
     collection.manifest_number += 1
     planned = Manifest(
         number=collection.manifest_number,
         applied_lsn=collection.applied_lsn,
         durable_lsn=collection.wal.last_lsn,
         segments=tuple(SegmentEntry(name=sealed.name, lsn=sealed.lsn) for sealed in collection.sealed),
+        merged_sessions=tuple(
+            SessionEntry(session=session.hex(), lsn=lsn) for session, lsn in collection.merged_sessions.items()
+        ),
     )
     dead = {sealed.name: sealed.dead for sealed in collection.sealed}
-    return ManifestPlan(planned, {name: rows for name, rows in dead.items() if rows is not None})
+    dead_rows = {name: rows for name, rows in dead.items() if rows is not None}
+    return ManifestPlan(planned, dead_rows, frozenset(collection.retired))
 
 
 def record(collection: ShardCollection, plan: ManifestPlan) -> None:
@@ -100,6 +133,10 @@ def record(collection: ShardCollection, plan: ManifestPlan) -> None:
     manifests.drop_manifests_before(collection.folder, plan.manifest.number - manifests.KEPT_COUNT + 1)
     kept, _ = manifests.read_manifests(collection.folder)
     collection.wal.drop_through(min(manifest.applied_lsn for manifest in kept))
+    needed = {entry.name for manifest in kept for entry in manifest.segments}
+    for name in plan.retired - needed:
+        shutil.rmtree(collection.folder / SEGMENTS_FOLDER / name, ignore_errors=True)
+        collection.retired.discard(name)
 
 
 def seal_all(collection: ShardCollection) -> None:
@@ -108,3 +145,35 @@ def seal_all(collection: ShardCollection) -> None:
     while collection.frozen:
         install(collection, build(collection, collection.frozen[0]))
     record(collection, plan_manifest(collection))
+
+
+def _unite(
+    collection: ShardCollection,
+    name: str,
+    kept: Sequence[tuple[SealedSegment, Rows]],
+    added: Sequence[tuple[VectorIndex, Rows]],
+    lsn: int,
+) -> tuple[SealedSegment | None, tuple[tuple[VectorIndex, Rows], ...]]:
+    """A new segment of `kept` (one at most: its files and graph are copied) and of the rows `added` behind it."""
+    sources: tuple[tuple[VectorIndex, Rows], ...]
+    sources = (*kept, *((segment, rows) for segment, rows in added if len(rows)))
+    row_count = sum(len(rows) for _, rows in sources)
+    if not row_count:
+        return None, ()
+    folder = collection.folder / SEGMENTS_FOLDER / name
+    builder = SegmentBuilder(folder, collection.shape, row_count, collection.settings.build_threads)
+    try:
+        for base, _ in kept:
+            builder.copy(base.folder, base.header)
+        for segment, rows in sources[len(kept) :]:
+            for start in range(0, len(rows), BATCH_ROWS):
+                if collection.is_closing:
+                    raise ShardUnavailable("the shard is stopping")
+                builder.add(segment.take(rows[start : start + BATCH_ROWS]))
+        builder.finish(np.concatenate([segment.versions_of(rows) for segment, rows in sources]))
+    except BaseException:
+        builder.abort()
+        raise
+    sealed = open_segment(folder, lsn, builder.graph)
+    sealed.exact_scan_bytes = collection.settings.exact_scan_bytes
+    return sealed, sources

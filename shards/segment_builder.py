@@ -23,6 +23,7 @@ from shards.hnsw import GraphShape, HnswGraph, has_graph
 from shards.point_ids import KeyArray, newest_of_equal, same_width
 
 BUILDING_SUFFIX = ".building"
+_COPY_BYTES = 4 * 1024 * 1024
 
 
 class SegmentBuilder:
@@ -59,6 +60,26 @@ class SegmentBuilder:
         self._keys.append(batch.keys.copy())
         self._payload_lengths.append(np.diff(batch.payload_offsets))
         self.row_count += len(batch)
+
+    def copy(self, source: Path, header: files.SegmentHeader) -> None:
+        """Begin with all rows of a sealed segment in the folder `source`, before any are added: its files and its graph,
+        which is read from the disk after another look at its checksum. Raises Corrupt, StorageFull.
+        """
+        assert self.row_count == 0, "a copied segment's rows come first"
+        try:
+            for name, target in ((files.VECTORS, self._vectors), (files.PAYLOAD, self._payloads)):
+                with open(source / name, "rb") as file:
+                    shutil.copyfileobj(file, target, _COPY_BYTES)
+        except OSError as error:
+            raise self._fail(error) from error
+        if self._graph is not None:
+            files.check_file(source, header, files.GRAPH)
+            room = self._graph.capacity
+            self._graph = HnswGraph.load(source / files.GRAPH, self.shape, header.row_count, room)
+        self._keys.append(np.array(files.map_keys(source, header)))
+        offsets = files.map_array(source / files.OFFSETS, np.dtype(np.uint64))
+        self._payload_lengths.append(np.diff(offsets))
+        self.row_count = header.row_count
 
     def finish(self, versions: npt.NDArray[np.uint64] | None) -> int:
         """Make the segment durable under its final name; `versions` (rows,) where rows differ in theirs.

@@ -29,6 +29,7 @@ from shards.disk import fsync_file, write_durably
 from shards.distance import Distance
 from shards.errors import Corrupt
 from shards.hnsw import GraphShape
+from shards.point_ids import NARROW, WIDE, KeyArray
 from shards.schema import HnswSpec
 
 FORMAT = 1
@@ -100,16 +101,26 @@ def read_header(folder: Path) -> SegmentHeader:
 
 def verify(folder: Path, header: SegmentHeader) -> list[Damage]:
     """Every file of a segment that is missing, short, long, or holds other bytes than were written."""
-    damages = []
-    for name, seal in header.files.items():
-        path = folder / name
-        if not path.is_file():
-            damages.append(Damage(name, "it is missing"))
-        elif path.stat().st_size != seal.byte_count:
-            damages.append(Damage(name, f"it has {path.stat().st_size} bytes instead of {seal.byte_count}"))
-        elif seal_of(path) != seal.crc32c:
-            damages.append(Damage(name, "its checksum is wrong"))
-    return damages
+    found = (_damage(folder, header, name) for name in header.files)
+    return [damage for damage in found if damage is not None]
+
+
+def _damage(folder: Path, header: SegmentHeader, name: str) -> Damage | None:
+    path, seal = folder / name, header.files[name]
+    if not path.is_file():
+        return Damage(name, "it is missing")
+    if path.stat().st_size != seal.byte_count:
+        return Damage(name, f"it has {path.stat().st_size} bytes instead of {seal.byte_count}")
+    if seal_of(path) != seal.crc32c:
+        return Damage(name, "its checksum is wrong")
+    return None
+
+
+def check_file(folder: Path, header: SegmentHeader, name: str) -> None:
+    """Raises Corrupt, naming the file, unless it is what the header says."""
+    damage = _damage(folder, header, name)
+    if damage is not None:
+        raise Corrupt(f"{folder / name} is damaged: {damage.reason}")
 
 
 def seal_of(path: Path) -> int:
@@ -129,6 +140,11 @@ def map_array(path: Path, dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
         return np.zeros(0, dtype)
     with open(path, "rb") as file:
         return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype)
+
+
+def map_keys(folder: Path, header: SegmentHeader) -> KeyArray:
+    """A segment's keys, over mapped pages."""
+    return map_array(folder / KEYS, NARROW if header.key_bytes == NARROW.itemsize else WIDE)
 
 
 def seal_json(content: dict[str, Any]) -> bytes:

@@ -180,6 +180,12 @@ class ShardService:
                     "segment_count": len(collection.segments()),
                     "growing_count": collection.count() - sum(sealed.live_count for sealed in collection.sealed),
                     "bytes": sum(sealed.file_bytes for sealed in collection.sealed),
+                    "is_building": hosted.committer.is_compacting or bool(collection.frozen),
+                    "written_bytes": {
+                        "log": collection.wal.written_bytes,
+                        "seals": collection.sealed_bytes,
+                        "compactions": collection.compacted_bytes,
+                    },
                 }
             ),
         )

@@ -61,6 +61,9 @@ class Wal:
         self.fence_reason: str | None = None
         self._file: int | None = None
         self._file_bytes = 0
+        self._is_rotation_due = False
+        self.written_bytes = 0
+        """Since it was opened."""
 
     def __repr__(self) -> str:
         return f"<Wal {self.folder.name}: next LSN {self.next_lsn}{', fenced' if self.fence_reason else ''}>"
@@ -91,15 +94,14 @@ class Wal:
             self.fence_reason = f"an fsync failed ({error})"
             raise Unavailable(f"the log in {self.folder} takes no more writes: {self.fence_reason}") from error
         self._file_bytes += len(frame)
+        self.written_bytes += len(frame)
         first_lsn = self.next_lsn
         self.next_lsn += len(ops)
         return first_lsn
 
     def rotate(self) -> None:
-        """Let the next append start a new file."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        """Let the next append start a new file. Any thread may call it, also while an append is under way."""
+        self._is_rotation_due = True
 
     def drop_through(self, lsn: int) -> None:
         """Remove the files whose every op has an LSN up to `lsn`."""
@@ -110,11 +112,19 @@ class Wal:
 
     def close(self, clean: bool = True) -> None:
         """Close the file; `clean` leaves the mark that every op up to the last is durable."""
-        self.rotate()
+        self._close_file()
         if clean and self.fence_reason is None:
             write_durably(self.folder / CLEAN_MARK, str(self.last_lsn).encode())
 
+    def _close_file(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
     def _open_for_append(self) -> int:
+        if self._is_rotation_due:
+            self._is_rotation_due = False
+            self._close_file()
         if self._file is None:
             (self.folder / CLEAN_MARK).unlink(missing_ok=True)
             path = self.folder / _file_name(self.next_lsn)

@@ -19,6 +19,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initial
 
 from shards import sealing
 from shards.bulk import BulkSession
+from shards.compaction import Merge
 from shards.distance import Distance
 from shards.index import SearchPlan
 from shards.log_frame import encode_frame
@@ -145,23 +146,49 @@ class ShardMachine(WrittenShard):
     def freeze(self) -> None:
         self.collection.freeze(self.collection.wal.last_lsn)
 
-    @rule(steps=st.integers(1, 3), write=writes, listed=key_lists, is_crash=st.booleans())
-    def seal_one(self, steps: int, write: str, listed: list[int], is_crash: bool) -> None:
-        """Build, install, record, or the first of these steps; writes come in between, at times a crash behind."""
+    @rule(steps=st.integers(1, 3), write=writes, listed=key_lists, is_crash=st.booleans(), joins=st.booleans())
+    def seal_one(self, steps: int, write: str, listed: list[int], is_crash: bool, joins: bool) -> None:
+        """Build (alone or joined to a sealed one), install, record, or the first of these steps; writes come in between, at
+        times a crash behind.
+        """
         if not self.collection.frozen:
             self.freeze()
         if self.collection.frozen:
-            built = sealing.build(self.collection, self.collection.frozen[0])
-            self._write_one(write, listed)
-            if steps > 1:
-                sealing.install(self.collection, built)
-                plan = sealing.plan_manifest(self.collection)
-                self.delete(listed[:1])
-            if steps > 2:
-                sealing.record(self.collection, plan)
+            covered = self._covered()
+            base = covered[0] if joins and covered else None
+            built = sealing.build(self.collection, self.collection.frozen[0], base)
+            self._finish_build(built, steps, write, listed)
         self.check()
         if is_crash:
             self.reopen(is_clean=False)
+
+    @rule(data=st.data(), steps=st.integers(1, 3), write=writes, listed=key_lists, is_crash=st.booleans())
+    def compact(self, data, steps: int, write: str, listed: list[int], is_crash: bool) -> None:
+        """Any of the covered segments become one, with a copied graph or a new one."""
+        names = sorted(segment.name for segment in self._covered())
+        if not names:
+            return
+        parts = data.draw(st.lists(st.sampled_from(names), min_size=1, unique=True))
+        base = parts.pop() if len(parts) > 1 and data.draw(st.booleans()) else None
+        name = f"{sealing.MERGED_PREFIX}{self.collection.manifest_number:08d}"
+        built = sealing.compact(self.collection, Merge(base, tuple(parts), "a test"), name)
+        self._finish_build(built, steps, write, listed)
+        self.check()
+        if is_crash:
+            self.reopen(is_clean=False)
+
+    def _covered(self):
+        self.collection.settle()
+        return [segment for segment in self.collection.sealed if segment.lsn <= self.collection.applied_lsn]
+
+    def _finish_build(self, built: sealing.BuiltSegment, steps: int, write: str, listed: list[int]) -> None:
+        self._write_one(write, listed)
+        if steps > 1:
+            sealing.install(self.collection, built)
+            plan = sealing.plan_manifest(self.collection)
+            self.delete(listed[:1])
+        if steps > 2:
+            sealing.record(self.collection, plan)
 
     @rule()
     def seal_all(self) -> None:

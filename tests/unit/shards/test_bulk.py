@@ -18,7 +18,7 @@ from shards import sealing
 from shards.batch import concatenate, make_batch
 from shards.bulk import ORPHAN_S, BulkSession, check_known, remove_orphans
 from shards.collection import ShardCollection
-from shards.committer import Committer
+from shards.committer import Builders, Committer
 from shards.distance import Distance
 from shards.errors import BadVector, Conflict, DimensionMismatch, InvalidRequest, NotFound, StorageFull
 from shards.index import SearchPlan
@@ -222,14 +222,14 @@ def test_a_commit_that_is_repeated_attaches_once(collection: ShardCollection, re
 
     async def play() -> ShardCollection:
         with ThreadPoolExecutor(1) as builders:
-            committer = Committer(collection, builders)
+            committer = Committer(collection, Builders(builders, builders))
             writes = [committer.submit(op, 1), committer.submit(op, 1), committer.submit(upsert_op(newer), 1)]
             assert await asyncio.gather(*writes) == [1, 1, 2]
             after = collection
             if restart:
                 await committer.close()
                 after = reopened(collection.folder)
-                committer = Committer(after, builders)
+                committer = Committer(after, Builders(builders, builders))
             assert after.history.lsn_of(SESSION) == 1, "the load's id tells that it was committed"
             assert await committer.submit(op, 1) == 1
             await committer.close()

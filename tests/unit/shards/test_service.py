@@ -14,7 +14,7 @@ import pytest
 from shards import messages
 from shards.batch import encode_batch_parts
 from shards.collection import ShardCollection
-from shards.committer import Committer
+from shards.committer import Builders, Committer
 from shards.errors import Conflict, ShoalError, StorageFull
 from shards.identity import ShardIdentity
 from shards.messages import Target
@@ -46,7 +46,7 @@ class Caller:
     """Asks a service that hosts one collection."""
 
     def __init__(self, collection: ShardCollection, builders: ThreadPoolExecutor) -> None:
-        self.committer = Committer(collection, builders)
+        self.committer = Committer(collection, Builders(builders, builders))
         self.connection = Connection()
         self.service = ShardService(ShardIdentity("cluster", 0, "node"), ShardSettings(), builders)
         self.service.hosted[TARGET.uid] = Hosted(collection, 1, self.committer)

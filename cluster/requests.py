@@ -84,8 +84,8 @@ class Record:
 class CollectionStatistics:
     """What one shard says of its part of a collection. `growing_count` points of `point_count` have no graph yet.
 
-    `is_building`: graphs are being built or merged. `written_bytes`: what it wrote since it was started, to its log, by
-    seals and by compactions.
+    `recall`: its own measurement of it (shards/recall_probe.py), None where there is none yet. `is_building`: graphs are
+    being built or merged. `written_bytes`: what it wrote since it was started, to its log, by seals and by compactions.
     """
 
     shard_id: int
@@ -94,4 +94,5 @@ class CollectionStatistics:
     growing_count: int
     bytes: int
     is_building: bool = False
+    recall: dict[str, float] | None = None
     written_bytes: dict[str, int] = field(default_factory=dict)

@@ -102,6 +102,7 @@ async def get_collection_shards(context: HttpContext, request: Request) -> Reply
             "growing_count": numbers and numbers.growing_count,
             "segment_count": numbers and numbers.segment_count,
             "bytes": numbers and numbers.bytes,
+            "recall": numbers and numbers.recall,
             "is_building": numbers and numbers.is_building,
             "written_bytes": numbers and numbers.written_bytes,
         })  # fmt: skip

@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import threading
+import time
 import uuid
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ import uvloop
 from shards.committer import Builders, Committer
 from shards.errors import ShoalError, Unavailable
 from shards.identity import ShardIdentity, check_shard_folder, lock_shard_folder
+from shards.recall_probe import RecallProbe
 from shards.recovery import create_collection, open_collection
 from shards.schema import CollectionSpec
 from shards.server import ShardConnection
@@ -33,8 +35,8 @@ from shards.settings import ShardSettings
 
 START_S = 30.0
 DROPPED_SUFFIX = ".dropped"
-BUILDERS_NICENESS = 5
-"""Threads that build graphs get a quarter of a core where searches want all of it."""
+BACKGROUND_NICENESS = 5
+"""Threads that build graphs or probe them get a quarter of a core where searches want all of it."""
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -70,8 +72,11 @@ class ShardHost:
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="data-plane", daemon=True)
         self._searchers = ThreadPoolExecutor(self._settings.search_threads, thread_name_prefix="search")
-        self._builders = Builders(_builder_thread("seal"), _builder_thread("compact"))
-        self._service = ShardService(identity, self._settings, self._searchers)
+        self._builders = Builders(_background_thread("seal"), _background_thread("compact"))
+        self._probers = _background_thread("probe")
+        self._probe = RecallProbe(self._probers, time.monotonic)
+        self._probe_task: asyncio.Task[None] | None = None
+        self._service = ShardService(identity, self._settings, self._searchers, self._probe)
         self._connections: set[ShardConnection] = set()
         self._server: asyncio.Server | None = None
         self._address: tuple[str, int] = ("", 0)
@@ -122,8 +127,8 @@ class ShardHost:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._searchers.shutdown(wait=False, cancel_futures=True)
-        for builder in self._builders:
-            builder.shutdown(wait=False, cancel_futures=True)
+        for background in (*self._builders, self._probers):
+            background.shutdown(wait=False, cancel_futures=True)
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
@@ -139,6 +144,7 @@ class ShardHost:
             0,
         )
         self._address = self._server.sockets[0].getsockname()[:2]
+        self._probe_task = asyncio.get_running_loop().create_task(self._probe.run())
         return self._address
 
     def _remember(self, connection: ShardConnection) -> ShardConnection:
@@ -184,6 +190,7 @@ class ShardHost:
             hosted = self._service.hosted.pop(key, None)
             self._service.problems.pop(key, None)
             if hosted is not None:
+                self._probe.forget(hosted.collection)
                 await self._close(hosted)
             await asyncio.to_thread(self._remove_files, self.folder / uid)
 
@@ -203,6 +210,8 @@ class ShardHost:
         await hosted.committer.close()
 
     async def _shut_down(self) -> None:
+        if self._probe_task is not None:
+            self._probe_task.cancel()
         if self._server is not None:
             self._server.close()
         for hosted in self._service.hosted.values():
@@ -211,10 +220,10 @@ class ShardHost:
             connection.close()
 
 
-def _builder_thread(name: str) -> ThreadPoolExecutor:
+def _background_thread(name: str) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, name, _give_way)
 
 
 def _give_way() -> None:
-    with contextlib.suppress(OSError):  # not allowed everywhere; then builds are as urgent as searches
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BUILDERS_NICENESS)
+    with contextlib.suppress(OSError):  # not allowed everywhere; then they are as urgent as searches
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), BACKGROUND_NICENESS)

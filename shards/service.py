@@ -36,6 +36,7 @@ from shards.identity import ShardIdentity
 from shards.log_frame import LogOp, OpKind
 from shards.messages import SearchHead, Target, decode_target
 from shards.nearest import Want
+from shards.recall_probe import RecallProbe
 from shards.server import ShardConnection
 from shards.settings import ShardSettings
 from shards.wire import Frame, Kind, encode_error, encode_frame
@@ -59,7 +60,9 @@ class Hosted:
 class ShardService:
     """Dispatches frames. `problem`: why the shard as a whole can't answer, or None."""
 
-    def __init__(self, identity: ShardIdentity, settings: ShardSettings, searchers: Executor) -> None:
+    def __init__(
+        self, identity: ShardIdentity, settings: ShardSettings, searchers: Executor, probe: RecallProbe
+    ) -> None:
         self.name = json.dumps({"shard_id": identity.shard_id, "cluster_id": identity.cluster_id}).encode()
         self.shard_id = identity.shard_id
         self.problem: str | None = None
@@ -68,6 +71,7 @@ class ShardService:
         """Why a collection that belongs here can't be served."""
         self._settings = settings
         self._searchers = searchers
+        self._probe = probe
         self._queued_queries = 0
         self._handlers: dict[Kind, Callable[[Hosted, memoryview, _Reply], None]] = {
             Kind.RETRIEVE: self._retrieve,
@@ -126,6 +130,7 @@ class ShardService:
             collection = self._hosted(head.target).collection
             self._check_search(head, group, collection)
             queries = messages.decode_queries(head, [frame.body for frame in group])
+            self._probe.saw(collection, queries, head.plan)
             if len(queries) <= self._settings.inline_queries_max:
                 connection.send(_encoded_answers(collection, head, queries, group))
             else:
@@ -171,6 +176,7 @@ class ShardService:
 
     def _statistics(self, hosted: Hosted, body: memoryview, reply: _Reply) -> None:
         collection = hosted.collection
+        recall = self._probe.recall_of(collection)
         reply(
             Kind.JSON,
             messages.encode_json(
@@ -181,6 +187,7 @@ class ShardService:
                     "growing_count": collection.count() - sum(sealed.live_count for sealed in collection.sealed),
                     "bytes": sum(sealed.file_bytes for sealed in collection.sealed),
                     "is_building": hosted.committer.is_compacting or bool(collection.frozen),
+                    "recall": recall and recall._asdict(),
                     "written_bytes": {
                         "log": collection.wal.written_bytes,
                         "seals": collection.sealed_bytes,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,7 @@ from shards.committer import Builders, Committer
 from shards.errors import Conflict, ShoalError, StorageFull
 from shards.identity import ShardIdentity
 from shards.messages import Target
+from shards.recall_probe import RecallProbe
 from shards.server import ShardConnection
 from shards.service import Hosted, ShardService
 from shards.settings import ShardSettings
@@ -48,7 +50,8 @@ class Caller:
     def __init__(self, collection: ShardCollection, builders: ThreadPoolExecutor) -> None:
         self.committer = Committer(collection, Builders(builders, builders))
         self.connection = Connection()
-        self.service = ShardService(ShardIdentity("cluster", 0, "node"), ShardSettings(), builders)
+        probe = RecallProbe(builders, time.monotonic)
+        self.service = ShardService(ShardIdentity("cluster", 0, "node"), ShardSettings(), builders, probe)
         self.service.hosted[TARGET.uid] = Hosted(collection, 1, self.committer)
         self.request_id = 0
 

@@ -6,8 +6,9 @@ order. A search sees exactly what was applied. Invariants:
 - A point lives in at most one segment: applying a write first kills the older rows of its keys.
 - Segments join in the order of their LSNs, so whatever a write finds is older than itself.
 
-The object is owned by one thread (shards/host.py's loop), which alone applies writes and swaps segments. A search may
-run on another: it works on `segments()`, a list taken once. How a frozen segment becomes a sealed one is
+The object is owned by one thread (shards/host.py's loop), which alone applies writes and swaps segments. A search that
+runs on another works on a `snapshot()`, taken by the owner: on live segments an overwrite amid the search would show a
+point twice, or not at all. How a frozen segment becomes a sealed one is
 shards/sealing.py's affair; how a folder becomes this object, shards/recovery.py's.
 """
 
@@ -94,6 +95,10 @@ class ShardCollection:
     def segments(self) -> list[VectorIndex]:
         """What a search reads, newest first."""
         return [self.growing, *(frozen.growing for frozen in reversed(self.frozen)), *reversed(self.sealed)]
+
+    def snapshot(self) -> list[VectorIndex]:
+        """The same as they are now, for a search on another thread."""
+        return [segment.snapshot() for segment in self.segments()]
 
     def count(self) -> int:
         """Living points."""

@@ -1,11 +1,13 @@
 """The growing segment: the newest points, in memory, searched exactly.
 
 Everything in it is in the log too, so a crash loses nothing. Its room is fixed when it is made: rows are written
-behind the last, in place, and never moved, so that a search that runs on another thread while rows are added reads
-only rows that were whole when it began (it takes `row_count` first).
+behind the last, in place, and never moved, so that a snapshot that another thread searches while rows are added reads
+only rows that were whole when it was taken.
 """
 
 from __future__ import annotations
+
+import copy
 
 import numpy as np
 import numpy.typing as npt
@@ -73,6 +75,11 @@ class GrowingSegment:
             self._row_of_key[key] = row
         self.row_count = end  # last: a concurrent search sees whole rows only
 
+    def snapshot(self) -> GrowingSegment:
+        view = copy.copy(self)  # rows behind `row_count` may be written later: they are not this view's
+        view._alive = self._alive[: self.row_count].copy()
+        return view
+
     def search(self, queries: Vectors, plan: SearchPlan) -> SegmentHits:
         count = self.row_count
         alive = self._alive[:count] if self.dead_count else None
@@ -99,9 +106,6 @@ class GrowingSegment:
 
     def payload(self, row: int) -> bytes:
         return self._payloads[row]
-
-    def live_rows(self) -> Rows:
-        return np.flatnonzero(self._alive[: self.row_count])
 
     def is_live(self, rows: Rows) -> npt.NDArray[np.bool_]:
         live: npt.NDArray[np.bool_] = self._alive[rows]

@@ -44,14 +44,17 @@ class VectorIndex(Protocol):
     def live_count(self) -> int:
         """Rows that count."""
 
+    def snapshot(self) -> VectorIndex:
+        """The rows that live now, for a search on another thread: what is added or dies later is not seen in it.
+
+        Shares everything but one byte a row (none where no row has died).
+        """
+
     def search(self, queries: Vectors, plan: SearchPlan) -> SegmentHits:
         """The nearest living rows to each prepared query (nq, dim)."""
 
     def find(self, keys: KeyArray) -> Rows:
         """The living row of each key, -1 where the segment has none."""
-
-    def live_rows(self) -> Rows:
-        """The rows that live now, ascending."""
 
     def is_live(self, rows: Rows) -> npt.NDArray[np.bool_]:
         """Whether each of the rows lives now."""
@@ -73,3 +76,8 @@ class VectorIndex(Protocol):
 
     def take(self, rows: Rows) -> PointBatch:
         """Copies of the given rows as a batch."""
+
+
+def live_rows(segment: VectorIndex) -> Rows:
+    """The rows of a segment that live now, ascending."""
+    return np.flatnonzero(segment.is_live(np.arange(segment.row_count)))

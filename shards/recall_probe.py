@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 from shards.batch import Vectors
 from shards.collection import ShardCollection
-from shards.index import SearchPlan
+from shards.index import SearchPlan, VectorIndex
 from shards.nearest import Want, nearest
 
 SAMPLE_EVERY = 100
@@ -97,7 +97,7 @@ class RecallProbe:
             began = self.clock()
             try:
                 found = await loop.run_in_executor(
-                    self.executor, measure_recall, sample.collection, sample.query, sample.plan
+                    self.executor, measure_recall, sample.collection.snapshot(), sample.query, sample.plan
                 )
             except Exception:
                 log.exception("a recall probe of %s failed", sample.collection)
@@ -108,13 +108,10 @@ class RecallProbe:
             await asyncio.sleep((self.clock() - began) / TIME_FRACTION_MAX)
 
 
-def measure_recall(collection: ShardCollection, query: Vectors, plan: SearchPlan) -> float | None:
-    """Recall@min(k, 10) of one query (1, dim) over the segments as they are now; None where it would say nothing, or cost
-    too much.
-    """
-    segments = collection.segments()
+def measure_recall(segments: Sequence[VectorIndex], query: Vectors, plan: SearchPlan) -> float | None:
+    """Recall@min(k, 10) of one query (1, dim) over a snapshot; None where it would say nothing, or cost too much."""
     row_count = sum(segment.row_count for segment in segments)
-    if not collection.count() or 4 * row_count * collection.dim > VECTOR_BYTES_MAX:
+    if not row_count or 4 * row_count * query.shape[1] > VECTOR_BYTES_MAX:
         return None
     k = min(plan.k, K_MAX)
     found = nearest(segments, query, SearchPlan(k, max(plan.ef, plan.k)), Want())

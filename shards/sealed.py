@@ -6,6 +6,7 @@ them, and reclaimable by the system. On the heap: the graph, and one byte a row 
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,12 @@ class SealedSegment:
         """Take over the dead rows that a manifest recorded."""
         self.kill(np.flatnonzero(dead & (True if self._alive is None else self._alive)))
 
+    def snapshot(self) -> SealedSegment:
+        view = copy.copy(self)
+        if view._alive is not None:
+            view._alive = view._alive.copy()
+        return view
+
     def search(self, queries: Vectors, plan: SearchPlan) -> SegmentHits:
         """See VectorIndex. Never fewer than k living rows where the segment has them."""
         k, graph = plan.k, self._graph
@@ -113,9 +120,6 @@ class SealedSegment:
             hit &= self._alive[rows]
         found[places] = np.where(hit, rows, -1)
         return found
-
-    def live_rows(self) -> Rows:
-        return np.arange(self.row_count) if self._alive is None else np.flatnonzero(self._alive)
 
     def is_live(self, rows: Rows) -> npt.NDArray[np.bool_]:
         return np.ones(rows.shape, np.bool_) if self._alive is None else self._alive[rows]

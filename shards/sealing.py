@@ -24,7 +24,7 @@ from shards import manifest as manifests
 from shards.collection import SEGMENTS_FOLDER, FrozenSegment, ShardCollection
 from shards.compaction import Merge
 from shards.errors import ShardUnavailable
-from shards.index import Rows, VectorIndex
+from shards.index import Rows, VectorIndex, live_rows
 from shards.manifest import Manifest, SegmentEntry, SessionEntry
 from shards.sealed import SealedSegment, open_segment
 from shards.segment_builder import SegmentBuilder
@@ -59,7 +59,7 @@ class ManifestPlan:
 
 def build(collection: ShardCollection, frozen: FrozenSegment, base: SealedSegment | None = None) -> BuiltSegment:
     """Build the graph and the files of a frozen segment, added to a copy of `base` where one is given."""
-    rows = frozen.growing.live_rows()
+    rows = live_rows(frozen.growing)
     replaced = () if base is None or not len(rows) else (base,)
     sources = [(segment, np.arange(segment.row_count)) for segment in replaced]
     sealed, used = _unite(collection, frozen.name, sources, [(frozen.growing, rows)], frozen.through_lsn)
@@ -73,7 +73,7 @@ def compact(collection: ShardCollection, merge: Merge, name: str) -> BuiltSegmen
     parts = [by_name[part] for part in merge.parts]
     sources = [(segment, np.arange(segment.row_count)) for segment in kept]
     lsn = max(segment.lsn for segment in (*kept, *parts))
-    sealed, used = _unite(collection, name, sources, [(part, part.live_rows()) for part in parts], lsn)
+    sealed, used = _unite(collection, name, sources, [(part, live_rows(part)) for part in parts], lsn)
     return BuiltSegment(None, (*kept, *parts), sealed, used)
 
 

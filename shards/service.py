@@ -33,9 +33,10 @@ from shards.errors import (
     StorageFull,
 )
 from shards.identity import ShardIdentity
+from shards.index import VectorIndex
 from shards.log_frame import LogOp, OpKind
 from shards.messages import SearchHead, Target, decode_target
-from shards.nearest import Want
+from shards.nearest import Want, nearest
 from shards.recall_probe import RecallProbe
 from shards.server import ShardConnection
 from shards.settings import ShardSettings
@@ -132,7 +133,7 @@ class ShardService:
             queries = messages.decode_queries(head, [frame.body for frame in group])
             self._probe.saw(collection, queries, head.plan)
             if len(queries) <= self._settings.inline_queries_max:
-                connection.send(_encoded_answers(collection, head, queries, group))
+                connection.send(_encoded_answers(collection.segments(), head, queries, group))
             else:
                 self._search_on_thread(collection, head, queries, group).add_done_callback(
                     lambda done: None if done.cancelled() else connection.send(done.result())
@@ -155,7 +156,7 @@ class ShardService:
             raise QueueFull(f"{self._queued_queries} queries wait for shard {self.shard_id}", 1.0)
         self._queued_queries += len(queries)
         future = asyncio.get_running_loop().run_in_executor(
-            self._searchers, _encoded_answers, collection, head, queries, group
+            self._searchers, _encoded_answers, collection.snapshot(), head, queries, group
         )
 
         def leave(_: asyncio.Future[list[Any]]) -> None:
@@ -302,11 +303,11 @@ def _run(load: BulkSession, step: Callable[..., Any], *args: Any) -> asyncio.Fut
 
 
 def _encoded_answers(
-    collection: ShardCollection, head: SearchHead, queries: Vectors, group: list[Frame]
+    segments: list[VectorIndex], head: SearchHead, queries: Vectors, group: list[Frame]
 ) -> list[Any]:
     """The encoded answers to searches that ask alike; an error becomes every one's answer."""
     try:
-        hits = collection.search(queries, head.plan, head.want)
+        hits = nearest(segments, queries, head.plan, head.want)
         if len(group) == 1:
             return encode_frame(Kind.HITS, group[0].request_id, messages.encode_hits(hits))
         buffers: list[Any] = []

@@ -8,7 +8,7 @@ import pytest
 from shards.batch import concatenate
 from shards.distance import Distance
 from shards.growing import ROW_COUNT_MIN, GrowingSegment, rows_that_fit
-from shards.index import SearchPlan
+from shards.index import SearchPlan, live_rows
 from shards.point_ids import UUID_BASE, key_array, key_list
 from tests.shard_oracle import DIM, batch_of
 
@@ -43,7 +43,7 @@ def test_an_overwrite_kills_the_older_row(segment: GrowingSegment) -> None:
     assert segment.versions_of(rows).tolist() == [8]
     found = segment.search(batch_of([9], 0).vectors, SearchPlan(4, 1))
     assert sorted(found.rows[0].tolist()) == [-1, 0, 1, 3]
-    assert segment.live_rows().tolist() == [0, 1, 3]
+    assert live_rows(segment).tolist() == [0, 1, 3]
 
 
 def test_of_a_key_twice_in_a_batch_the_last_row_lives() -> None:

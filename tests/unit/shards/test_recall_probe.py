@@ -28,8 +28,8 @@ def collection(tmp_path: Path) -> ShardCollection:
 
 
 def test_what_is_measured_is_the_recall(collection: ShardCollection) -> None:
-    assert measure_recall(collection, QUERY, SearchPlan(10, 400)) == 1.0
-    few = measure_recall(collection, QUERY, SearchPlan(10, 1))
+    assert measure_recall(collection.segments(), QUERY, SearchPlan(10, 400)) == 1.0
+    few = measure_recall(collection.segments(), QUERY, SearchPlan(10, 1))
     assert few is not None
     assert 0.0 <= few < 1.0
 
@@ -38,9 +38,9 @@ def test_what_would_say_nothing_or_cost_too_much_is_not_measured(
     tmp_path: Path, collection: ShardCollection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     empty = new_collection(tmp_path / "e", SMALL, spec_of(dim=WIDE_DIM))
-    assert measure_recall(empty, QUERY, SearchPlan(10, 10)) is None
+    assert measure_recall(empty.segments(), QUERY, SearchPlan(10, 10)) is None
     monkeypatch.setattr(recall_probe, "VECTOR_BYTES_MAX", 1000)
-    assert measure_recall(collection, QUERY, SearchPlan(10, 10)) is None
+    assert measure_recall(collection.segments(), QUERY, SearchPlan(10, 10)) is None
 
 
 def probed(collection: ShardCollection, asked: list[SearchPlan], quiet: bool = True) -> LiveRecall | None:

@@ -46,7 +46,8 @@ def build(collection: ShardCollection, frozen: FrozenSegment) -> BuiltSegment:
     if not len(rows):
         return BuiltSegment(frozen, None, rows)
     folder = collection.folder / SEGMENTS_FOLDER / frozen.name
-    builder = SegmentBuilder(folder, collection.shape, len(rows), collection.settings.build_threads)
+    threads = collection.settings.build_threads
+    builder = SegmentBuilder(folder, collection.shape, len(rows), threads, collection.disk)
     try:
         builder.add(frozen.growing.take(rows))
         builder.finish(frozen.growing.versions_of(rows))
@@ -88,16 +89,16 @@ def plan_manifest(collection: ShardCollection) -> ManifestPlan:
 
 def record(collection: ShardCollection, plan: ManifestPlan) -> None:
     """Make a planned manifest durable, and drop what no kept manifest needs."""
-    entries = []
+    disk, entries = collection.disk, []
     for entry in plan.manifest.segments:
         if entry.name in plan.dead:
             name, checksum = manifests.write_dead(
-                collection.folder, plan.manifest.number, entry.name, plan.dead[entry.name]
+                collection.folder, plan.manifest.number, entry.name, plan.dead[entry.name], disk
             )
             entry = entry.model_copy(update={"dead_file": name, "dead_crc32c": checksum})
         entries.append(entry)
-    manifests.write_manifest(collection.folder, plan.manifest.model_copy(update={"segments": tuple(entries)}))
-    manifests.drop_manifests_before(collection.folder, plan.manifest.number - manifests.KEPT_COUNT + 1)
+    manifests.write_manifest(collection.folder, plan.manifest.model_copy(update={"segments": tuple(entries)}), disk)
+    manifests.drop_manifests_before(collection.folder, plan.manifest.number - manifests.KEPT_COUNT + 1, disk)
     kept, _ = manifests.read_manifests(collection.folder)
     collection.wal.drop_through(min(manifest.applied_lsn for manifest in kept))
 

@@ -12,7 +12,6 @@ can still be committed; one that nobody asks for any more is removed by the next
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -45,7 +44,7 @@ class BulkSession:
         """The attach op is on its way to the log, or may be in it: the segment must stay."""
         if not self._folder.exists():
             threads = collection.settings.build_threads
-            self._builder = SegmentBuilder(self._folder, collection.shape, expected_rows, threads)
+            self._builder = SegmentBuilder(self._folder, collection.shape, expected_rows, threads, collection.disk)
 
     def add(self, batch: PointBatch) -> int:
         """Add rows; returns how many there are now. Raises InvalidRequest, and nothing of the batch is kept."""
@@ -96,7 +95,7 @@ class BulkSession:
         self.check_abortable()
         if self._builder is not None:
             self._builder.abort()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._collection.disk.remove_tree(self._folder)
 
     def close(self) -> None:
         """End the thread."""
@@ -120,6 +119,6 @@ def remove_orphans(collection: ShardCollection, running: Iterable[str] = ()) -> 
     for path in (collection.folder / SEGMENTS_FOLDER).glob(BULK_PREFIX + "*"):
         is_attached = path.name.removesuffix(BUILDING_SUFFIX) in attached
         if not is_attached and time() - path.stat().st_mtime > ORPHAN_S:
-            shutil.rmtree(path, ignore_errors=True)
+            collection.disk.remove_tree(path)
             removed.append(path)
     return removed

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from shards.batch import PointBatch, Vectors, decode_batch, decode_keys, make_batch
+from shards.disk import Disk
 from shards.distance import first_non_finite_row
 from shards.errors import BadVector, DimensionMismatch
 from shards.growing import GrowingSegment, rows_that_fit
@@ -81,6 +82,11 @@ class ShardCollection:
     def __repr__(self) -> str:
         held = f"{self.count()} points, {len(self.segments())} segments"
         return f"<ShardCollection {self.folder.name}: {held}, {self.wal!r}>"
+
+    @property
+    def disk(self) -> Disk:
+        """Where its files are, as its log has it."""
+        return self.wal.disk
 
     @property
     def dim(self) -> int:

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import shutil
 import threading
 import time
 import uuid
@@ -24,6 +23,7 @@ from typing import Any, TypeVar
 import uvloop
 
 from shards.committer import Builders, Committer
+from shards.disk import REAL_DISK
 from shards.errors import ShoalError, Unavailable
 from shards.identity import ShardIdentity, check_shard_folder, lock_shard_folder
 from shards.recall_probe import RecallProbe
@@ -199,9 +199,9 @@ class ShardHost:
         # Renamed first: a crash in between leaves a name that no collection has, never half a collection.
         dropped = folder.with_name(folder.name + DROPPED_SUFFIX)
         if folder.exists():
-            shutil.rmtree(dropped, ignore_errors=True)
-            folder.rename(dropped)
-        shutil.rmtree(dropped, ignore_errors=True)
+            REAL_DISK.remove_tree(dropped)
+            REAL_DISK.rename_durably(folder, dropped)
+        REAL_DISK.remove_tree(dropped)
 
     @staticmethod
     async def _close(hosted: Hosted) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from shards.disk import write_durably
+from shards.disk import REAL_DISK, Disk
 from shards.errors import Corrupt
 from shards.segment_files import seal_json, unseal_json
 
@@ -58,9 +58,9 @@ class Manifest(_Frozen):
     merged_sessions: tuple[SessionEntry, ...] = ()
 
 
-def write_manifest(folder: Path, manifest: Manifest) -> None:
+def write_manifest(folder: Path, manifest: Manifest, disk: Disk = REAL_DISK) -> None:
     """Make a manifest the newest one, durably."""
-    write_durably(folder / _file_name(manifest.number), seal_json(manifest.model_dump(mode="json")))
+    disk.write_durably(folder / _file_name(manifest.number), seal_json(manifest.model_dump(mode="json")))
 
 
 def read_manifests(folder: Path) -> tuple[list[Manifest], list[str]]:
@@ -77,20 +77,22 @@ def read_manifests(folder: Path) -> tuple[list[Manifest], list[str]]:
     return readable, problems
 
 
-def drop_manifests_before(folder: Path, number: int) -> None:
+def drop_manifests_before(folder: Path, number: int, disk: Disk = REAL_DISK) -> None:
     """Remove manifests with smaller numbers, and the dead bitmaps that belong to them."""
     for old in _numbers(folder):
         if old < number:
-            (folder / _file_name(old)).unlink()
+            disk.unlink(folder / _file_name(old))
             for bitmap in folder.glob(f"dead-{old:08d}-*.bits"):
-                bitmap.unlink()
+                disk.unlink(bitmap)
 
 
-def write_dead(folder: Path, number: int, segment: str, dead: npt.NDArray[np.bool_]) -> tuple[str, int]:
+def write_dead(
+    folder: Path, number: int, segment: str, dead: npt.NDArray[np.bool_], disk: Disk = REAL_DISK
+) -> tuple[str, int]:
     """Write a segment's dead rows for manifest `number`; returns the file's name and checksum."""
     name = f"dead-{number:08d}-{segment}.bits"
     content = np.packbits(dead).tobytes()
-    write_durably(folder / name, content)
+    disk.write_durably(folder / name, content)
     return name, google_crc32c.value(content)
 
 

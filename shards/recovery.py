@@ -12,14 +12,13 @@ gets there. Nothing here ever makes an empty collection out of a missing or dama
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from shards.collection import BULK_PREFIX, SEGMENTS_FOLDER, ShardCollection, session_of
-from shards.disk import make_folder, write_durably
+from shards.disk import REAL_DISK, Disk
 from shards.errors import Corrupt, ShardUnavailable
 from shards.manifest import Manifest, read_dead, read_manifests, write_manifest
 from shards.schema import CollectionSpec
@@ -40,18 +39,18 @@ class Opened:
     notes: tuple[str, ...]
 
 
-def create_collection(folder: Path, uid: str, spec: CollectionSpec) -> None:
+def create_collection(folder: Path, uid: str, spec: CollectionSpec, disk: Disk = REAL_DISK) -> None:
     """Make an empty collection's files, durably. Harmless to repeat."""
     if (folder / COLLECTION_FILE).exists():
         return
-    make_folder(folder / SEGMENTS_FOLDER)
-    make_folder(folder / WAL_FOLDER)
-    write_manifest(folder, Manifest(number=1))
+    disk.make_folder(folder / SEGMENTS_FOLDER)
+    disk.make_folder(folder / WAL_FOLDER)
+    write_manifest(folder, Manifest(number=1), disk)
     content = {"format": FORMAT, "uid": uid, "spec": spec.model_dump(mode="json")}
-    write_durably(folder / COLLECTION_FILE, seal_json(content))
+    disk.write_durably(folder / COLLECTION_FILE, seal_json(content))
 
 
-def open_collection(folder: Path, uid: str, settings: ShardSettings) -> Opened:
+def open_collection(folder: Path, uid: str, settings: ShardSettings, disk: Disk = REAL_DISK) -> Opened:
     """Open a collection and replay its log.
 
     Raises ShardUnavailable where its files are missing, Corrupt, naming the file, where they are damaged.
@@ -67,10 +66,10 @@ def open_collection(folder: Path, uid: str, settings: ShardSettings) -> Opened:
     for number, manifest in enumerate(manifests):
         try:
             proven = manifest.model_copy(update={"durable_lsn": durable_lsn})
-            opened = _open_at(folder, spec, settings, proven, problems)
+            opened = _open_at(folder, spec, settings, proven, disk)
             if not problems:
                 _remove_leftovers(opened.collection, manifests)
-            return opened
+            return Opened(opened.collection, (*problems, *opened.notes))
         except Corrupt as error:
             if number == len(manifests) - 1:
                 raise
@@ -78,10 +77,8 @@ def open_collection(folder: Path, uid: str, settings: ShardSettings) -> Opened:
     raise AssertionError("read_manifests gives at least one")
 
 
-def _open_at(
-    folder: Path, spec: CollectionSpec, settings: ShardSettings, manifest: Manifest, problems: list[str]
-) -> Opened:
-    wal, recovery = open_wal(folder / WAL_FOLDER, manifest.applied_lsn, manifest.durable_lsn)
+def _open_at(folder: Path, spec: CollectionSpec, settings: ShardSettings, manifest: Manifest, disk: Disk) -> Opened:
+    wal, recovery = open_wal(folder / WAL_FOLDER, manifest.applied_lsn, manifest.durable_lsn, disk)
     collection = ShardCollection(folder, spec, settings, wal)
     collection.applied_lsn = manifest.applied_lsn
     collection.manifest_number = max(int(path.stem.split("-")[1]) for path in folder.glob("manifest-*.json"))
@@ -106,7 +103,7 @@ def _open_at(
                 collection.apply(op, lsn)
             else:
                 collection.history.add(op.op_id, lsn)
-    notes = list(problems)
+    notes = []
     if recovery.cut is not None:
         cut = recovery.cut
         notes.append(
@@ -124,7 +121,7 @@ def _remove_leftovers(collection: ShardCollection, kept: list[Manifest]) -> None
     needed.update(segment.name for segment in collection.sealed)
     for path in (collection.folder / SEGMENTS_FOLDER).iterdir():
         if path.name not in needed and not path.name.startswith(BULK_PREFIX):
-            shutil.rmtree(path, ignore_errors=True)
+            collection.disk.remove_tree(path)
     collection.retired |= needed - {segment.name for segment in collection.sealed}
 
 

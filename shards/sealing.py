@@ -13,7 +13,6 @@ at once.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -121,21 +120,21 @@ def plan_manifest(collection: ShardCollection) -> ManifestPlan:
 
 def record(collection: ShardCollection, plan: ManifestPlan) -> None:
     """Make a planned manifest durable, and drop what no kept manifest needs."""
-    entries = []
+    disk, entries = collection.disk, []
     for entry in plan.manifest.segments:
         if entry.name in plan.dead:
             name, checksum = manifests.write_dead(
-                collection.folder, plan.manifest.number, entry.name, plan.dead[entry.name]
+                collection.folder, plan.manifest.number, entry.name, plan.dead[entry.name], disk
             )
             entry = entry.model_copy(update={"dead_file": name, "dead_crc32c": checksum})
         entries.append(entry)
-    manifests.write_manifest(collection.folder, plan.manifest.model_copy(update={"segments": tuple(entries)}))
-    manifests.drop_manifests_before(collection.folder, plan.manifest.number - manifests.KEPT_COUNT + 1)
+    manifests.write_manifest(collection.folder, plan.manifest.model_copy(update={"segments": tuple(entries)}), disk)
+    manifests.drop_manifests_before(collection.folder, plan.manifest.number - manifests.KEPT_COUNT + 1, disk)
     kept, _ = manifests.read_manifests(collection.folder)
     collection.wal.drop_through(min(manifest.applied_lsn for manifest in kept))
     needed = {entry.name for manifest in kept for entry in manifest.segments}
     for name in plan.retired - needed:
-        shutil.rmtree(collection.folder / SEGMENTS_FOLDER / name, ignore_errors=True)
+        disk.remove_tree(collection.folder / SEGMENTS_FOLDER / name)
         collection.retired.discard(name)
 
 
@@ -161,7 +160,8 @@ def _unite(
     if not row_count:
         return None, ()
     folder = collection.folder / SEGMENTS_FOLDER / name
-    builder = SegmentBuilder(folder, collection.shape, row_count, collection.settings.build_threads)
+    threads = collection.settings.build_threads
+    builder = SegmentBuilder(folder, collection.shape, row_count, threads, collection.disk)
     try:
         for base, _ in kept:
             builder.copy(base.folder, base.header)

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from shards import segment_files as files
 from shards.batch import PointBatch
-from shards.disk import fsync_folder, make_folder, rename_durably
+from shards.disk import REAL_DISK, Disk
 from shards.errors import StorageFull
 from shards.hnsw import GraphShape, HnswGraph, has_graph
 from shards.point_ids import KeyArray, newest_of_equal, same_width
@@ -29,18 +29,19 @@ _COPY_BYTES = 4 * 1024 * 1024
 class SegmentBuilder:
     """One segment in the making, at `<folder>.building`."""
 
-    def __init__(self, folder: Path, shape: GraphShape, capacity: int, threads: int) -> None:
+    def __init__(self, folder: Path, shape: GraphShape, capacity: int, threads: int, disk: Disk = REAL_DISK) -> None:
         self.folder = folder
         self.shape = shape
         self.row_count = 0
         self._failure: StorageFull | None = None
         self._threads = threads
+        self._disk = disk
         self._building = folder.with_name(folder.name + BUILDING_SUFFIX)
         self._graph = HnswGraph.empty(shape, capacity) if has_graph(shape.distance) else None
         self._keys: list[KeyArray] = []
         self._payload_lengths: list[npt.NDArray[np.uint64]] = []
-        shutil.rmtree(self._building, ignore_errors=True)
-        make_folder(self._building)
+        disk.remove_tree(self._building)
+        disk.make_folder(self._building)
         self._vectors: BinaryIO = open(self._building / files.VECTORS, "wb")  # noqa: SIM115 (closed by finish or abort)
         self._payloads: BinaryIO = open(self._building / files.PAYLOAD, "wb")  # noqa: SIM115
 
@@ -105,7 +106,7 @@ class SegmentBuilder:
             self._write(files.VERSIONS, versions)
         if self._graph is not None:
             self._graph.save(self._building / files.GRAPH)
-        seals = {path.name: files.seal_file(path) for path in sorted(self._building.iterdir())}
+        seals = {path.name: files.seal_file(path, self._disk) for path in sorted(self._building.iterdir())}
         files.write_header(
             self._building,
             files.SegmentHeader(
@@ -117,11 +118,12 @@ class SegmentBuilder:
                 hnsw=self.shape.hnsw,
                 files=seals,
             ),
+            self._disk,
         )
-        fsync_folder(self._building)
+        self._disk.fsync_folder(self._building)
         # What stands there already is a crash's leftover that no manifest names, or one that is to be replaced.
-        shutil.rmtree(self.folder, ignore_errors=True)
-        rename_durably(self._building, self.folder)
+        self._disk.remove_tree(self.folder)
+        self._disk.rename_durably(self._building, self.folder)
         return self.row_count - live_count
 
     def check_whole(self) -> None:
@@ -133,7 +135,7 @@ class SegmentBuilder:
         """Leave nothing behind."""
         with contextlib.suppress(OSError):
             self._close_files()
-        shutil.rmtree(self._building, ignore_errors=True)
+        self._disk.remove_tree(self._building)
 
     @property
     def graph(self) -> HnswGraph | None:

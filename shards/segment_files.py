@@ -25,7 +25,7 @@ import google_crc32c
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from shards.disk import fsync_file, write_durably
+from shards.disk import REAL_DISK, Disk
 from shards.distance import Distance
 from shards.errors import Corrupt
 from shards.hnsw import GraphShape
@@ -73,9 +73,9 @@ class Damage:
     reason: str
 
 
-def seal_file(path: Path) -> FileSeal:
+def seal_file(path: Path, disk: Disk = REAL_DISK) -> FileSeal:
     """Length and checksum of a file as the disk gives it back, after an fsync."""
-    fsync_file(path)
+    disk.fsync_file(path)
     checksum = google_crc32c.Checksum()
     byte_count = 0
     with open(path, "rb") as file:
@@ -85,9 +85,9 @@ def seal_file(path: Path) -> FileSeal:
     return FileSeal(byte_count=byte_count, crc32c=int.from_bytes(checksum.digest(), "big"))
 
 
-def write_header(folder: Path, header: SegmentHeader) -> None:
+def write_header(folder: Path, header: SegmentHeader, disk: Disk = REAL_DISK) -> None:
     """The last file of a segment."""
-    write_durably(folder / HEADER_FILE, seal_json(header.model_dump(mode="json")))
+    disk.write_durably(folder / HEADER_FILE, seal_json(header.model_dump(mode="json")))
 
 
 def read_header(folder: Path) -> SegmentHeader:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from shards.disk import fsync_folder, make_folder, write_durably
+from shards.disk import REAL_DISK, Disk
 from shards.errors import Corrupt, StorageFull, Unavailable
 from shards.log_frame import BadFrame, LogFrame, LogOp, decode_frame, encode_frame, find_frame_after
 
@@ -55,8 +55,9 @@ class Recovery:
 class Wal:
     """The open log. One thread at a time may call it."""
 
-    def __init__(self, folder: Path, next_lsn: int) -> None:
+    def __init__(self, folder: Path, next_lsn: int, disk: Disk = REAL_DISK) -> None:
         self.folder = folder
+        self.disk = disk
         self.next_lsn = next_lsn
         self.fence_reason: str | None = None
         self._file: int | None = None
@@ -82,14 +83,14 @@ class Wal:
         frame = encode_frame(ops, epoch, self.next_lsn, self.last_lsn)
         try:
             descriptor = self._open_for_append()
-            _write_all(descriptor, frame)
+            self.disk.write_all(descriptor, frame)
         except OSError as error:
             self._cut_back()
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise StorageFull(f"no room for {len(frame)} bytes in {self.folder}; free some", 5.0) from error
             raise Unavailable(f"writing {len(frame)} bytes to {self.folder} failed: {error}") from error
         try:
-            os.fsync(descriptor)
+            self.disk.fsync(descriptor)
         except OSError as error:
             self.fence_reason = f"an fsync failed ({error})"
             raise Unavailable(f"the log in {self.folder} takes no more writes: {self.fence_reason}") from error
@@ -108,13 +109,13 @@ class Wal:
         starts = _file_starts(self.folder)
         for start, following in pairwise(starts):
             if following <= lsn + 1:
-                (self.folder / _file_name(start)).unlink()
+                self.disk.unlink(self.folder / _file_name(start))
 
     def close(self, clean: bool = True) -> None:
         """Close the file; `clean` leaves the mark that every op up to the last is durable."""
         self._close_file()
         if clean and self.fence_reason is None:
-            write_durably(self.folder / CLEAN_MARK, str(self.last_lsn).encode())
+            self.disk.write_durably(self.folder / CLEAN_MARK, str(self.last_lsn).encode())
 
     def _close_file(self) -> None:
         if self._file is not None:
@@ -126,12 +127,11 @@ class Wal:
             self._is_rotation_due = False
             self._close_file()
         if self._file is None:
-            (self.folder / CLEAN_MARK).unlink(missing_ok=True)
-            path = self.folder / _file_name(self.next_lsn)
-            self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            self.disk.unlink(self.folder / CLEAN_MARK)
+            self._file = self.disk.open_for_append(self.folder / _file_name(self.next_lsn))
             self._file_bytes = os.fstat(self._file).st_size
             try:
-                fsync_folder(self.folder)
+                self.disk.fsync_folder(self.folder)
             except OSError as error:
                 self.fence_reason = f"the name of a new log file may not be durable ({error})"
                 raise
@@ -141,19 +141,19 @@ class Wal:
         if self._file is None:
             return
         try:
-            os.ftruncate(self._file, self._file_bytes)
-            os.fsync(self._file)
+            self.disk.truncate(self._file, self._file_bytes)
+            self.disk.fsync(self._file)
         except OSError as error:
             self.fence_reason = f"a failed write could not be cut off ({error})"
 
 
-def open_wal(folder: Path, applied_lsn: int, durable_lsn: int) -> tuple[Wal, Recovery]:
+def open_wal(folder: Path, applied_lsn: int, durable_lsn: int, disk: Disk = REAL_DISK) -> tuple[Wal, Recovery]:
     """Open a log, making its folder where there is none.
 
     `applied_lsn`: ops up to here are in sealed segments and are not replayed. `durable_lsn`: the highest LSN that a
     manifest proves durable. Raises Corrupt, naming file and offset, where a durable frame is damaged or missing.
     """
-    make_folder(folder)
+    disk.make_folder(folder)
     proven_lsn = max(durable_lsn, _clean_mark(folder))
     frames: list[LogFrame] = []
     cut: TornTail | None = None
@@ -181,8 +181,8 @@ def open_wal(folder: Path, applied_lsn: int, durable_lsn: int) -> tuple[Wal, Rec
     if next_lsn <= proven_lsn:
         raise Corrupt(f"the log in {folder} ends at LSN {next_lsn - 1}, but LSN {proven_lsn} was durable")
     if cut is not None:
-        _truncate(folder / cut.file, cut.offset)
-    return Wal(folder, max(next_lsn, applied_lsn + 1)), Recovery(tuple(frames), cut)
+        _cut(folder / cut.file, cut.offset, disk)
+    return Wal(folder, max(next_lsn, applied_lsn + 1), disk), Recovery(tuple(frames), cut)
 
 
 def _decode_next(content: memoryview, offset: int, expected_lsn: int) -> LogFrame:
@@ -242,14 +242,10 @@ def _clean_mark(folder: Path) -> int:
         raise Corrupt(f"{folder / CLEAN_MARK} does not hold an LSN") from error
 
 
-def _truncate(path: Path, length: int) -> None:
-    with open(path, "r+b") as file:
-        file.truncate(length)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _write_all(descriptor: int, content: bytes) -> None:
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]
+def _cut(path: Path, length: int, disk: Disk) -> None:
+    descriptor = disk.open_for_append(path)
+    try:
+        disk.truncate(descriptor, length)
+        disk.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -22,6 +22,7 @@ from shards import manifest as manifests
 from shards import op_history, sealing
 from shards.collection import ShardCollection
 from shards.committer import Builders, Committer
+from shards.disk import Disk
 from shards.errors import ShardUnavailable, StorageFull, Unavailable
 from shards.log_frame import LogOp
 from shards.op_history import NO_OP_ID, OpHistory
@@ -353,11 +354,11 @@ def refuse_first_manifest(monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk is full when the first manifest is written, and then no more."""
     real, written = manifests.write_manifest, []
 
-    def failing(folder: Path, manifest: manifests.Manifest) -> None:
+    def failing(folder: Path, manifest: manifests.Manifest, disk: Disk) -> None:
         written.append(manifest.number)
         if len(written) == 1:
             raise OSError(errno.ENOSPC, "no room")
-        real(folder, manifest)
+        real(folder, manifest, disk)
 
     monkeypatch.setattr(manifests, "write_manifest", failing)
 

@@ -93,8 +93,9 @@ class Committer:
         return done
 
     @property
-    def is_compacting(self) -> bool:
-        return self._compact_task is not None
+    def is_building(self) -> bool:
+        """Whether graphs are being built or merged."""
+        return self._seal_task is not None or self._compact_task is not None
 
     def maintain(self) -> None:
         """See to it that frozen segments get their graphs, and that sealed ones are merged where that is due."""

@@ -187,7 +187,7 @@ class ShardService:
                     "segment_count": len(collection.segments()),
                     "growing_count": collection.count() - sum(sealed.live_count for sealed in collection.sealed),
                     "bytes": sum(sealed.file_bytes for sealed in collection.sealed),
-                    "is_building": hosted.committer.is_compacting or bool(collection.frozen),
+                    "is_building": hosted.committer.is_building,
                     "recall": recall and recall._asdict(),
                     "written_bytes": {
                         "log": collection.wal.written_bytes,

@@ -168,7 +168,7 @@ def run(collection: ShardCollection, steps: Callable[[Committer], object]) -> No
 
 async def rest(committer: Committer) -> None:
     """Until nothing is built any more."""
-    while committer.is_compacting or committer.collection.frozen:  # noqa: ASYNC110 (there is no event for it)
+    while committer.is_building:  # noqa: ASYNC110 (there is no event for it)
         await asyncio.sleep(0.005)
 
 

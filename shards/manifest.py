@@ -47,6 +47,7 @@ class SessionEntry(_Frozen):
 class Manifest(_Frozen):
     """`applied_lsn`: every op up to it is in the segments. `durable_lsn`: the log's last LSN at the time.
 
+    `history_file` holds the operations that are still recognised when they are repeated (shards/op_history.py).
     `merged_sessions`: loads whose repeated commit is still recognised, though neither log nor segment tells of them.
     """
 
@@ -56,6 +57,8 @@ class Manifest(_Frozen):
     durable_lsn: Annotated[int, Field(ge=0)] = 0
     segments: tuple[SegmentEntry, ...] = ()
     merged_sessions: tuple[SessionEntry, ...] = ()
+    history_file: str | None = None
+    history_crc32c: int = 0
 
 
 def write_manifest(folder: Path, manifest: Manifest, disk: Disk = REAL_DISK) -> None:
@@ -78,12 +81,12 @@ def read_manifests(folder: Path) -> tuple[list[Manifest], list[str]]:
 
 
 def drop_manifests_before(folder: Path, number: int, disk: Disk = REAL_DISK) -> None:
-    """Remove manifests with smaller numbers, and the dead bitmaps that belong to them."""
+    """Remove manifests with smaller numbers, and the files that belong to them."""
     for old in _numbers(folder):
         if old < number:
             disk.unlink(folder / _file_name(old))
-            for bitmap in folder.glob(f"dead-{old:08d}-*.bits"):
-                disk.unlink(bitmap)
+            for beside in (*folder.glob(f"dead-{old:08d}-*.bits"), *folder.glob(f"ops-{old:08d}.bin")):
+                disk.unlink(beside)
 
 
 def write_dead(
@@ -101,13 +104,34 @@ def read_dead(folder: Path, entry: SegmentEntry, row_count: int) -> npt.NDArray[
     if entry.dead_file is None:
         return None
     path = folder / entry.dead_file
+    content = _read_checked(path, entry.dead_crc32c)
+    if len(content) != (row_count + 7) // 8:
+        raise Corrupt(f"{path} has {len(content)} bytes, its segment {row_count} rows")
+    return np.unpackbits(np.frombuffer(content, np.uint8), count=row_count).view(np.bool_)
+
+
+def write_history(folder: Path, number: int, content: bytes, disk: Disk = REAL_DISK) -> tuple[str, int]:
+    """Write the operations that manifest `number` remembers; returns the file's name and checksum."""
+    name = f"ops-{number:08d}.bin"
+    disk.write_durably(folder / name, content)
+    return name, google_crc32c.value(content)
+
+
+def read_history(folder: Path, manifest: Manifest) -> bytes:
+    """What was written for a manifest, b"" where it names none. Raises Corrupt, naming the file."""
+    if manifest.history_file is None:
+        return b""
+    return _read_checked(folder / manifest.history_file, manifest.history_crc32c)
+
+
+def _read_checked(path: Path, checksum: int) -> bytes:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
         raise Corrupt(f"{path} is missing") from None
-    if google_crc32c.value(content) != entry.dead_crc32c or len(content) != (row_count + 7) // 8:
-        raise Corrupt(f"{path} is damaged: its length or checksum is wrong")
-    return np.unpackbits(np.frombuffer(content, np.uint8), count=row_count).view(np.bool_)
+    if google_crc32c.value(content) != checksum:
+        raise Corrupt(f"{path} is damaged: its checksum is wrong")
+    return content
 
 
 def _numbers(folder: Path) -> list[int]:

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from shards.collection import BULK_PREFIX, SEGMENTS_FOLDER, ShardCollection, session_of
 from shards.disk import REAL_DISK, Disk
 from shards.errors import Corrupt, ShardUnavailable
-from shards.manifest import Manifest, read_dead, read_manifests, write_manifest
+from shards.manifest import Manifest, read_dead, read_history, read_manifests, write_manifest
 from shards.schema import CollectionSpec
 from shards.segment_files import seal_json, unseal_json
 from shards.settings import ShardSettings
@@ -82,6 +82,7 @@ def _open_at(folder: Path, spec: CollectionSpec, settings: ShardSettings, manife
     collection = ShardCollection(folder, spec, settings, wal)
     collection.applied_lsn = manifest.applied_lsn
     collection.manifest_number = max(int(path.stem.split("-")[1]) for path in folder.glob("manifest-*.json"))
+    collection.history.restore(read_history(folder, manifest))
     for merged in manifest.merged_sessions:
         session_id = bytes.fromhex(merged.session)
         collection.merged_sessions[session_id] = merged.lsn

@@ -52,6 +52,7 @@ class ManifestPlan:
 
     manifest: Manifest
     dead: dict[str, npt.NDArray[np.bool_]] = field(default_factory=dict)
+    history: bytes = b""
     retired: frozenset[str] = frozenset()
     """Segments that were merged away: removed once no kept manifest names them."""
 
@@ -115,7 +116,7 @@ def plan_manifest(collection: ShardCollection) -> ManifestPlan:
     )
     dead = {sealed.name: sealed.dead for sealed in collection.sealed}
     dead_rows = {name: rows for name, rows in dead.items() if rows is not None}
-    return ManifestPlan(planned, dead_rows, frozenset(collection.retired))
+    return ManifestPlan(planned, dead_rows, collection.history.encode(), frozenset(collection.retired))
 
 
 def record(collection: ShardCollection, plan: ManifestPlan) -> None:
@@ -128,7 +129,11 @@ def record(collection: ShardCollection, plan: ManifestPlan) -> None:
             )
             entry = entry.model_copy(update={"dead_file": name, "dead_crc32c": checksum})
         entries.append(entry)
-    manifests.write_manifest(collection.folder, plan.manifest.model_copy(update={"segments": tuple(entries)}), disk)
+    told: dict[str, object] = {"segments": tuple(entries)}
+    if plan.history:
+        name, checksum = manifests.write_history(collection.folder, plan.manifest.number, plan.history, disk)
+        told |= {"history_file": name, "history_crc32c": checksum}
+    manifests.write_manifest(collection.folder, plan.manifest.model_copy(update=told), disk)
     manifests.drop_manifests_before(collection.folder, plan.manifest.number - manifests.KEPT_COUNT + 1, disk)
     kept, _ = manifests.read_manifests(collection.folder)
     collection.wal.drop_through(min(manifest.applied_lsn for manifest in kept))

@@ -417,3 +417,28 @@ def test_operations_that_were_sealed_are_known_while_the_log_has_them(story: Sto
     story.seal()
     story.reopen()
     assert story.collection.history.lsn_of(op_id) == lsn
+
+
+def test_a_repeated_operation_is_recognised_though_the_log_has_forgotten_it(tmp_path: Path) -> None:
+    collection = new_collection(tmp_path / "c")
+    op = upsert_op(batch_of([1]))
+    lsn = collection.commit([op], 1)
+    for version in range(1, 5):
+        collection.commit([upsert_op(batch_of([1], version))], 1)
+        sealing.seal_all(collection)
+    again = reopened(tmp_path / "c")
+    assert min(int(path.stem.removeprefix("wal-")) for path in (tmp_path / "c" / "wal").glob("wal-*")) > lsn
+    assert again.history.lsn_of(op.op_id) == lsn
+    assert len(list((tmp_path / "c").glob("ops-*.bin"))) == 2
+
+
+def test_a_damaged_history_is_not_believed(tmp_path: Path) -> None:
+    collection = new_collection(tmp_path / "c")
+    for key in (1, 2):
+        collection.commit([upsert_op(batch_of([key]))], 1)
+        sealing.seal_all(collection)
+    newest = max((tmp_path / "c").glob("ops-*.bin"))
+    newest.write_bytes(newest.read_bytes()[:-1])
+    opened = open_collection(tmp_path / "c", UID, ShardSettings())
+    assert opened.collection.count() == 2
+    assert any(newest.name in note for note in opened.notes)

@@ -1,0 +1,100 @@
+"""What the engine's own parts share: a cluster on a new folder, its collections, and waiting until it is at rest."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic, perf_counter, sleep
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from benchmarks.bench import SHARD_COUNT, Bench, running, settings_on
+from benchmarks.datasets import ROW_GROUP, Floats, Ids
+from benchmarks.http_client import Client
+from benchmarks.shard_processes import shard_pids
+from deployments.config import Settings
+from deployments.data_folder import RunInfo
+
+POLL_S = 0.5
+REST_MAX_S = 900.0
+"""Whatever still changes after so long is measured as it is, and the row says so."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A running cluster. `client` is for one thread."""
+
+    settings: Settings
+    info: RunInfo
+    client: Client
+
+    def pids(self) -> dict[int, int]:
+        """The shards' processes."""
+        return shard_pids(self.info, self.settings.data_folder)
+
+    def load(self, parquet: Path, collection: str) -> float:
+        """Load a file into a new collection by `shoal load`; seconds."""
+        command = [
+            *(sys.executable, "-m", "deployments.cli", "load", str(parquet), "--collection", collection),
+            *("--create", "--data", str(self.settings.data_folder)),
+        ]
+        began = perf_counter()
+        subprocess.run(command, check=True)
+        return perf_counter() - began
+
+    def ask(self, method: str, path: str, body: object = None) -> Any:
+        """The `result` of a request."""
+        sent = b"" if body is None else orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
+        return orjson.loads(self.client.send(method, path, sent))["result"]
+
+    def count(self, collection: str) -> int:
+        """Points of a collection."""
+        return int(self.ask("POST", f"/collections/{collection}/points/count", {})["count"])
+
+    def segment_counts(self, collection: str) -> list[int]:
+        """Segments of each shard, the growing one included."""
+        details = self.ask("GET", f"/collections/{collection}/cluster")["shoal"]["shards"]
+        return [int(detail["segment_count"] or 0) for detail in details]
+
+    def await_rest(self, collection: str, quiet_s: float) -> tuple[list[int], float]:
+        """Wait until the segments have not changed for `quiet_s`; them, and the seconds until their last change."""
+        began = changed = monotonic()
+        counts = self.segment_counts(collection)
+        while monotonic() < min(changed + quiet_s, began + REST_MAX_S):
+            sleep(POLL_S)
+            now = self.segment_counts(collection)
+            if now != counts:
+                counts, changed = now, monotonic()
+        return counts, changed - began
+
+
+@contextmanager
+def engine_cluster(bench: Bench, name: str, shard_count: int = SHARD_COUNT) -> Iterator[Engine]:
+    """A cluster on a new, empty folder beside the data."""
+    settings = settings_on(bench.data.folder / f"{name}-data", shard_count)
+    shutil.rmtree(settings.data_folder, ignore_errors=True)
+    with running(settings) as info, Client(info.url) as client:
+        yield Engine(settings, info, client)
+
+
+def write_points(path: Path, ids: Ids, vectors: Floats) -> None:
+    """A Parquet file for `shoal load`: id, vector, and the id as payload."""
+    writer = None
+    for start in range(0, len(ids), ROW_GROUP):
+        rows = slice(start, start + ROW_GROUP)
+        flat = pa.array(np.ascontiguousarray(vectors[rows], np.float32).reshape(-1))
+        vector = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
+        table = pa.table({"id": ids[rows], "vector": vector, "n": ids[rows]})
+        writer = writer or pq.ParquetWriter(path, table.schema)
+        writer.write_table(table)
+    assert writer is not None
+    writer.close()

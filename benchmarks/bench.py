@@ -24,6 +24,7 @@ from benchmarks.results import Row, RowOptions
 from deployments import lifecycle
 from deployments.config import ClusterSettings, HttpSettings, Settings
 from deployments.data_folder import RunInfo
+from shards.settings import ShardSettings
 
 RECALL_MIN = 0.95
 SHARD_COUNT = 2
@@ -39,8 +40,9 @@ CORES = len(os.sched_getaffinity(0))
 class Scale:
     """How long, how often, how many. Rounds alternate between what is compared; medians are reported.
 
-    The last five are for the engine's parts: seconds of searches alone and of writes, seconds without a change
-    after which segments are at rest, points to begin with, and points of the part `million`.
+    The last six are for the engine's parts: seconds of searches alone and of writes, seconds without a change after
+    which segments are at rest, points to begin with, points of the part `million`, and the shards' `seal_bytes` (smaller
+    where less is written, so that something is sealed).
     """
 
     run_s: float
@@ -51,11 +53,22 @@ class Scale:
     quiet_s: float = 30.0
     engine_points: int = 100_000
     million: int = 1_000_000
+    seal_bytes: int = ShardSettings().seal_bytes
 
     @classmethod
     def of(cls, quick: bool) -> Scale:
         if quick:
-            return cls(1.0, 1, 1, idle_s=5.0, write_s=15.0, quiet_s=4.0, engine_points=10_000, million=20_000)
+            return cls(
+                1.0,
+                1,
+                1,
+                idle_s=5.0,
+                write_s=15.0,
+                quiet_s=4.0,
+                engine_points=10_000,
+                million=20_000,
+                seal_bytes=256 * 1024,
+            )
         return cls(run_s=5.0, rounds=3, starts=3)
 
 
@@ -125,10 +138,12 @@ def say(text: str) -> None:
     print(f"  {text}", flush=True)
 
 
-def settings_on(folder: Path, shard_count: int = SHARD_COUNT) -> Settings:
+def settings_on(folder: Path, shard_count: int = SHARD_COUNT, shards: ShardSettings | None = None) -> Settings:
     """A cluster's settings: this folder, a free port, else the defaults."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     cluster = ClusterSettings(shard_count=shard_count)
-    return Settings(data_folder=folder, http=HttpSettings(port=port), cluster=cluster)
+    return Settings(
+        data_folder=folder, http=HttpSettings(port=port), cluster=cluster, shards=shards or ShardSettings()
+    )

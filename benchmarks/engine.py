@@ -23,6 +23,7 @@ from benchmarks.http_client import Client
 from benchmarks.shard_processes import shard_pids
 from deployments.config import Settings
 from deployments.data_folder import RunInfo
+from shards.settings import ShardSettings
 
 POLL_S = 0.5
 REST_MAX_S = 900.0
@@ -80,7 +81,8 @@ class Engine:
 @contextmanager
 def engine_cluster(bench: Bench, name: str, shard_count: int = SHARD_COUNT) -> Iterator[Engine]:
     """A cluster on a new, empty folder beside the data."""
-    settings = settings_on(bench.data.folder / f"{name}-data", shard_count)
+    shards = ShardSettings(seal_bytes=bench.scale.seal_bytes)
+    settings = settings_on(bench.data.folder / f"{name}-data", shard_count, shards)
     shutil.rmtree(settings.data_folder, ignore_errors=True)
     with running(settings) as info, Client(info.url) as client:
         yield Engine(settings, info, client)

@@ -54,7 +54,7 @@ def measure(bench: Bench) -> list[Row]:
         restart_s, was_rebuilt = _kill_and_return(bench, engine)
         returned = _memory(engine)
         bare = _bare_bytes(engine, dim)
-    predicted = predict_graph_bytes(GraphShape(dim, Distance.COSINE, HnswSpec()), count)
+    predicted = _predicted_bytes(dim, count)
     say(f"graph alone {bare / MIB:,.0f} MiB, predicted {predicted / MIB:,.0f} MiB")
     return [
         bench.row(PART, "load, one shard", count / load_s, "rows/s", note=f"{count:,} rows x {dim}"),
@@ -148,12 +148,17 @@ def _bare_bytes(engine: Engine, dim: int) -> int:
     return int(found["after"] - found["before"])
 
 
+def _predicted_bytes(dim: int, rows: int) -> int:
+    return predict_graph_bytes(GraphShape(dim, Distance.COSINE, HnswSpec()), rows)
+
+
 def _memory_rows(bench: Bench, when: str, shard: Memory, empty: Memory, bare: int) -> list[Row]:
     own = shard.anonymous - empty.anonymous
-    note = f"beside {empty.anonymous / MIB:,.0f} MiB of an empty shard; mapped {shard.mapped / MIB:,.0f} MiB"
+    note = f"beside {empty.anonymous / MIB:,.0f} MiB of an empty shard"
+    mapped = f"{shard.mapped / MIB:,.0f} mapped, empty {empty.mapped / MIB:,.0f}"
     target = bench.target(OVERHEAD_MAX)
     return [
-        bench.row(PART, f"the shard's memory {when}", own / MIB, "MiB", note=note),
+        bench.row(PART, f"the shard's memory {when}", own / MIB, "MiB", note=f"{note}; {mapped}"),
         bench.row(
             PART, f"the shard's memory {when}, beside", own / bare, "x graph alone", target=target, bound="at most"
         ),

@@ -3,6 +3,7 @@
     --part NAME     one part only, may be repeated: load, graphs, http, batch, start (in this order); the engine's
                     own parts run only when they are named: writes, churn, million
     --data NAME     one data set only, may be repeated: glove, clusters-384, clusters-1536
+    --write-s N     seconds of the part `writes` (default 600, 15 with --quick)
     --quick         a tenth of the points, one short round of everything: to see that it runs, not to quote
     --scratch DIR   where data, graphs, clusters and results lie (default ./shoal-bench)
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import platform
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -61,7 +63,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in chosen.data:
         spec = specs(chosen.quick)[name]
         print(f"{name}: {spec.point_count:,} vectors of {spec.dim} dimensions", flush=True)
-        bench = Bench(prepare(spec, chosen.scratch), Scale.of(chosen.quick))
+        scale = Scale.of(chosen.quick)
+        bench = Bench(prepare(spec, chosen.scratch), replace(scale, write_s=chosen.write_s or scale.write_s))
         for part in chosen.part:
             print(f"{name}, {part}", flush=True)
             rows += ALL_PARTS[part](bench)
@@ -78,6 +81,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     names = list(specs(quick=False))
     parser.add_argument("--part", action="append", choices=[*ALL_PARTS], help="only this part (may be repeated)")
     parser.add_argument("--data", action="append", choices=names, help="only this data set (may be repeated)")
+    parser.add_argument("--write-s", type=float, help="seconds of the part `writes`")
     parser.add_argument("--quick", action="store_true", help="less of everything, to see that it runs")
     parser.add_argument(
         "--scratch", type=Path, default=Path("shoal-bench"), help="where everything lies (%(default)s)"

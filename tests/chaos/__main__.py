@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,9 +55,10 @@ def _disk_full(options: Options) -> Iterator[Report]:
     chosen = {"cycles": options.cycles} if options.cycles else {}
     for seed in _seeds(options):
         folder = options.scratch / f"row-6-disk-{seed}"
+        plan = disk_full.DiskPlan(seed, **{**little, **chosen})
         try:
-            with small_disk(folder, disk_full.DISK_BYTES), RealCluster(folder) as cluster:
-                yield disk_full.run(cluster, disk_full.DiskPlan(seed, **{**little, **chosen}))
+            with small_disk(folder, disk_full.DISK_BYTES):
+                yield _on_cluster(6, seed, folder, lambda cluster, plan=plan: disk_full.run(cluster, plan))
         except NoSmallDisk as missing:
             yield Report(6, "disk full", seed, skipped=str(missing))
         finally:
@@ -87,11 +89,20 @@ def _on_new_folder(options: Options, row: int, seed: int, run: Callable[[RealClu
     """A run on a cluster with a folder of its own, which is removed where the run passed."""
     folder = options.scratch / f"row-{row}-seed-{seed}"
     shutil.rmtree(folder, ignore_errors=True)
-    with RealCluster(folder) as cluster:
-        report = run(cluster)
+    report = _on_cluster(row, seed, folder, run)
     if report.verdict == "passed":
         shutil.rmtree(folder, ignore_errors=True)
     return report
+
+
+def _on_cluster(row: int, seed: int, folder: Path, run: Callable[[RealCluster], Report]) -> Report:
+    """A run that breaks off has failed; the other rows go on."""
+    try:
+        with RealCluster(folder) as cluster:
+            return run(cluster)
+    except Exception as error:
+        traceback.print_exc()
+        return Report(row, "broken off", seed, complaints=[f"{type(error).__name__}: {error}"])
 
 
 def _parse(arguments: Sequence[str] | None) -> Options:

@@ -8,12 +8,14 @@ read nothing. A write that is refused by any other error than "unavailable" must
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from deployments.http_client import ClusterClient, collection_path
+from deployments.http_errors import status_of
 from shards.errors import InvalidRequest, Overloaded, ShoalError, Unavailable
 from tests.chaos.fates import ABSENT, Fates
 from tests.chaos.points import PointMaker
@@ -51,7 +53,8 @@ class Client:
     wrongs: list[Wrong] = field(default_factory=list)
     operations: int = 0
     unanswered_reads: int = 0
-    refused_writes: int = 0
+    refused: Counter[int] = field(default_factory=Counter)
+    """Writes of one point that were refused, by the answer's status."""
 
     def work(self, connection: ClusterClient, enough: threading.Event) -> None:
         """One request after the other until it is enough."""
@@ -129,8 +132,8 @@ class Client:
             send(HASTY_S if self.random.random() < self.habits.hasty else REQUEST_S)
         except InvalidRequest:
             raise  # this program's own mistake
-        except Overloaded:
-            self.refused_writes += len(ids)
+        except Overloaded as error:
+            self.refused[status_of(error)] += len(ids)
             if len(ids) > 1:  # another shard may have taken its part
                 self.fates.leave_open(outcome)
         except ShoalError as error:

@@ -22,12 +22,13 @@ from tests.chaos.clients import Client, Habits
 from tests.chaos.inspection import inspect
 from tests.chaos.points import PointMaker
 from tests.chaos.real_cluster import SHARD_COUNT, RealCluster, read_points, upsert_points
-from tests.chaos.report import Report
+from tests.chaos.report import Report, Wrong
 from tests.chaos.small_disk import fill, make_room
 
 COLLECTION = "filled"
 DISK_BYTES = 96 * 1024 * 1024
 LEFT_BYTES = (0, 256 * 1024, 1024 * 1024)
+FULL_STATUS = 507
 RESUME_MAX_S = 5.0
 RESUME_PATIENCE_S = 60.0
 REFUSALS = 40
@@ -93,6 +94,9 @@ def run(cluster: RealCluster, plan: DiskPlan) -> Report:
     }
     others = {kind: count for kind, count in this.answers.items() if kind not in ("done", "refused")}
     report.require(not others, f"writes were answered otherwise than done or refused: {others}")
+    report.require(
+        set(client.refused) == {FULL_STATUS}, f"refusals by status: {dict(client.refused)}, all must be 507"
+    )
     report.require(not this.reads_unanswered, f"{this.reads_unanswered} reads were not answered")
     report.require(
         max(this.resumed_s) <= RESUME_MAX_S,
@@ -123,13 +127,13 @@ def _write_until_refused(this: _Run, connection: ClusterClient) -> bool:
     """Write single points until REFUSALS of them were refused."""
     client, refused = this.client, 0
     for number in range(TRIES_MAX):
-        before = (client.fates.acknowledged, client.refused_writes)
+        before = (client.fates.acknowledged, client.refused.total())
         point_id = client.ids[int(client.random.integers(len(client.ids)))]
         if point_id in client.fates.open:
             continue
         client.operations += 1
         (client.delete if number % 5 == 4 else client.upsert)(connection, [point_id])
-        after = (client.fates.acknowledged, client.refused_writes)
+        after = (client.fates.acknowledged, client.refused.total())
         kind = "done" if after[0] > before[0] else "refused" if after[1] > before[1] else "not answered"
         this.answers[kind] += 1
         refused += kind == "refused"
@@ -171,7 +175,7 @@ def _await_writes(this: _Run, connection: ClusterClient) -> float:
     return time.monotonic() - began
 
 
-def _inspect_without_touched(this: _Run) -> list:
+def _inspect_without_touched(this: _Run) -> list[Wrong]:
     """The inspection knows the client's points alone, so those that showed whether writes go on are removed first."""
     ids = [*range(TOUCHED_FIRST, TOUCHED_FIRST + 64)]
     with this.cluster.client() as connection:

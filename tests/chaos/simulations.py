@@ -33,8 +33,8 @@ SIMULATIONS = {
     for simulation in (
         Simulation(2, "crash at every named point", (PROGRAMS[0], "--row", "2"), "--seeds", 50, 2),
         Simulation(3, "power loss on a simulated disk", (PROGRAMS[0], "--row", "3"), "--seeds", 2_000, 40),
-        Simulation(4, "damaged log", (PROGRAMS[1], "--row", "4"), "--mutants", 20_000, 300),
-        Simulation(5, "damaged segment, graph, manifest", (PROGRAMS[1], "--row", "5"), "--mutants", 10_000, 150),
+        Simulation(4, "damaged log", (PROGRAMS[0], "--row", "4"), "--seeds", 20_000, 300),
+        Simulation(5, "damaged segment, graph, manifest", (PROGRAMS[1],), "--mutants", 10_000, 150),
         Simulation(7, "EIO on write or fsync", (PROGRAMS[0], "--row", "7"), "--seeds", 500, 20),
     )
 }

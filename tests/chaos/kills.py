@@ -25,7 +25,7 @@ BOTH_AT_ONCE, AGAIN_IN_RECOVERY = 0.15, 0.15
 PAUSE_MAX_S = 0.3
 """Before a kill, so that kills meet every stage of a seal."""
 POLL_S = 0.05
-HABITS = Habits(hasty=0.1)
+HABITS = Habits(hasty=0.3)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks import wrk
 from benchmarks.bench import Bench, say
 from benchmarks.datasets import Floats, Ids, K, exact_nearest, recall
-from benchmarks.engine import Engine, engine_cluster, write_points
+from benchmarks.engine import Engine, Part, engine_cluster, in_words, write_points
 from benchmarks.query_bodies import Ask, query_bodies
 from benchmarks.results import Row
 from shards.schema import HnswSpec
@@ -39,7 +39,7 @@ class _Points:
 @dataclass
 class _Figures:
     recall: float
-    segments: list[int]
+    parts: list[Part]
     rates: list[float] = field(default_factory=list)
     errors: int = 0
 
@@ -53,7 +53,7 @@ def measure(bench: Bench) -> list[Row]:
         engine.load(parquet, CHURNED)
         left = _change_half(bench, engine, count)
         _, rest_s = engine.await_rest(CHURNED, bench.scale.quiet_s)
-        say(f"at rest {rest_s:.1f} s after the last change: segments {engine.segment_counts(CHURNED)}")
+        say(f"at rest {rest_s:.1f} s after the last change: {in_words(engine.parts(CHURNED))}")
         final = bench.data.folder / f"churned-{count}.parquet"
         write_points(final, left.ids, left.vectors)
         engine.load(final, FRESH)
@@ -86,9 +86,7 @@ def _compare(bench: Bench, engine: Engine, left: _Points) -> dict[str, _Figures]
     file = bench.write_bodies("churn-queries.jsonl", bodies)
     paths = {collection: f"/collections/{collection}/points/query" for collection in (CHURNED, FRESH)}
     figures = {
-        collection: _Figures(
-            recall(engine.client.ask_all(path, bodies, K), left.truth), engine.segment_counts(collection)
-        )
+        collection: _Figures(recall(engine.client.ask_all(path, bodies, K), left.truth), engine.parts(collection))
         for collection, path in paths.items()
     }
     for _ in range(bench.scale.rounds):
@@ -108,7 +106,7 @@ def _rows(bench: Bench, figures: dict[str, _Figures], rest_s: float) -> list[Row
         bench.row(PART, "at rest after the last change", rest_s, "s", note=f"{bench.scale.engine_points:,} points")
     ]
     for name, one in figures.items():
-        note = f"{ef}, segments {one.segments}"
+        note = f"{ef}, {in_words(one.parts)}"
         rows += [
             bench.row(PART, f"{name}: recall@10", one.recall, "", note=note),
             bench.row(PART, f"{name}: searches, {CONNECTIONS} connections", median(one.rates), "requests/s"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +28,23 @@ from shards.settings import ShardSettings
 POLL_S = 0.5
 REST_MAX_S = 900.0
 """Whatever still changes after so long is measured as it is, and the row says so."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A shard's part of a collection. `segments` includes the growing one; `file_bytes` changes with a graph that is
+    built anew, where the number of segments stays.
+    """
+
+    segments: int
+    growing_points: int
+    file_bytes: int
+
+
+def in_words(parts: Sequence[Part]) -> str:
+    """For a note."""
+    segments, growing = ([getattr(part, name) for part in parts] for name in ("segments", "growing_points"))
+    return f"segments {segments}, points without a graph {growing}"
 
 
 @dataclass(frozen=True)
@@ -61,21 +78,24 @@ class Engine:
         """Points of a collection."""
         return int(self.ask("POST", f"/collections/{collection}/points/count", {})["count"])
 
-    def segment_counts(self, collection: str) -> list[int]:
-        """Segments of each shard, the growing one included."""
+    def parts(self, collection: str) -> list[Part]:
+        """What each shard says of its part."""
         details = self.ask("GET", f"/collections/{collection}/cluster")["shoal"]["shards"]
-        return [int(detail["segment_count"] or 0) for detail in details]
+        return [
+            Part(detail["segment_count"] or 0, detail["growing_count"] or 0, detail["bytes"] or 0)
+            for detail in details
+        ]
 
-    def await_rest(self, collection: str, quiet_s: float) -> tuple[list[int], float]:
-        """Wait until the segments have not changed for `quiet_s`; them, and the seconds until their last change."""
+    def await_rest(self, collection: str, quiet_s: float) -> tuple[list[Part], float]:
+        """Wait until the parts have not changed for `quiet_s`; them, and the seconds until their last change."""
         began = changed = monotonic()
-        counts = self.segment_counts(collection)
+        parts = self.parts(collection)
         while monotonic() < min(changed + quiet_s, began + REST_MAX_S):
             sleep(POLL_S)
-            now = self.segment_counts(collection)
-            if now != counts:
-                counts, changed = now, monotonic()
-        return counts, changed - began
+            now = self.parts(collection)
+            if now != parts:
+                parts, changed = now, monotonic()
+        return parts, changed - began
 
 
 @contextmanager

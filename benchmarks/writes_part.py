@@ -20,7 +20,7 @@ import orjson
 from benchmarks import open_loop
 from benchmarks.bench import Bench, say
 from benchmarks.datasets import Floats
-from benchmarks.engine import Engine, engine_cluster, write_points
+from benchmarks.engine import Engine, Part, engine_cluster, in_words, write_points
 from benchmarks.http_client import Client
 from benchmarks.open_loop import Timings
 from benchmarks.query_bodies import Ask, query_bodies
@@ -58,9 +58,9 @@ class _Measured:
     idle: Timings
     meanwhile: Timings
     writes: Timings
-    segments: list[list[int]]
+    parts: list[list[Part]]
     """Of each shard, once a second."""
-    rested: list[int]
+    rested: list[Part]
     rest_s: float
     written: int
 
@@ -108,12 +108,12 @@ def _measure(bench: Bench, engine: Engine) -> _Measured:
     plan = WritePlan(url, bench.data.folder / "vectors.npy", scale.engine_points, scale.write_s)
     pids = engine.pids()
     before = sum(map(written_bytes, pids.values()))
-    segments = []
+    parts = []
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         writing = pool.submit(send_upserts, plan)
         searching = pool.submit(_search_for, url, bodies, scale.write_s)
         while not (writing.done() and searching.done()):
-            segments.append(engine.segment_counts(COLLECTION))
+            parts.append(engine.parts(COLLECTION))
             sleep(POLL_S)
         writes, meanwhile = writing.result(), searching.result()
     say(f"writes: {writes.rate * BATCH:,.0f} upserts/s, p99 {writes.percentile(99):.1f} ms, {writes.errors} errors")
@@ -121,7 +121,7 @@ def _measure(bench: Bench, engine: Engine) -> _Measured:
     if engine.pids() != pids:
         raise RuntimeError("a shard's process was replaced during the measurement; see the cluster's log")
     written = sum(map(written_bytes, pids.values())) - before
-    return _Measured(idle, meanwhile, writes, segments, rested, rest_s, written)
+    return _Measured(idle, meanwhile, writes, parts, rested, rest_s, written)
 
 
 def _search_for(url: str, bodies: list[bytes], seconds: float) -> Timings:
@@ -138,7 +138,7 @@ def _rows(bench: Bench, found: _Measured) -> list[Row]:
     payload_bytes = len(orjson.dumps({"n": NEW_FIRST}))
     user_bytes = upserts * (4 * bench.data.spec.dim + ID_BYTES + payload_bytes)
     note = f"{BATCH} points a request, {REQUESTS_PER_S:.0f} requests/s asked for, {bench.scale.write_s:.0f} s"
-    most = max(map(max, found.segments))
+    most = max(part.segments for parts in found.parts for part in parts)
     target, errors = bench.target(UPSERTS_MIN), writes.errors + idle.errors + busy.errors
     rows = [
         bench.row(PART, "upserts acknowledged", writes.rate * BATCH, "upserts/s", target=target, note=note),
@@ -161,7 +161,7 @@ def _rows(bench: Bench, found: _Measured) -> list[Row]:
         ]
     return [
         *rows,
-        bench.row(PART, "segments of a shard, the most", most, "", note=f"at rest {found.rested}"),
+        bench.row(PART, "segments of a shard, the most", most, "", note=f"at rest: {in_words(found.rested)}"),
         bench.row(PART, "at rest after the last write", found.rest_s, "s"),
         bench.row(PART, "written to disk beside the user's bytes", found.written / user_bytes, "x"),
         bench.row(PART, "errors", errors, "", target=0, bound="at most", note=writes.first_error or busy.first_error),

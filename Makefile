@@ -49,7 +49,10 @@ demo: $(READY) ## a cluster on this machine, 400,000 word vectors, neighbours an
 bench: $(READY) ## the tables of docs/benchmarks.md, measured here
 	@$(BIN)/python -m benchmarks.run $(ARGS)
 
-chaos congruence: # named in the docs already; say plainly that there is nothing behind them yet
+chaos: $(READY) ## faults on purpose, and nothing acknowledged lost: docs/chaos.md (ARGS="--quick" for a little)
+	@$(BIN)/python -m tests.chaos $(ARGS)
+
+congruence: # named in the docs already; say plainly that there is nothing behind it yet
 	@echo "make $@: comes with a later part of Shoal; there is nothing to run yet." >&2; exit 1
 
 lint: $(READY) ## ruff: rules and format

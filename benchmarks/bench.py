@@ -24,6 +24,7 @@ from benchmarks.results import Row, RowOptions
 from deployments import lifecycle
 from deployments.config import ClusterSettings, HttpSettings, Settings
 from deployments.data_folder import RunInfo
+from shards.settings import ShardSettings
 
 RECALL_MIN = 0.95
 SHARD_COUNT = 2
@@ -37,15 +38,38 @@ CORES = len(os.sched_getaffinity(0))
 
 @dataclass(frozen=True)
 class Scale:
-    """How long and how often. Rounds alternate between what is compared; medians are reported."""
+    """How long, how often, how many. Rounds alternate between what is compared; medians are reported.
+
+    The last six are for the engine's parts: seconds of searches alone and of writes, seconds without a change after
+    which segments are at rest, points to begin with, points of the part `million`, and the shards' `seal_bytes` (smaller
+    where less is written, so that something is sealed).
+    """
 
     run_s: float
     rounds: int
     starts: int
+    idle_s: float = 60.0
+    write_s: float = 600.0
+    quiet_s: float = 30.0
+    engine_points: int = 100_000
+    million: int = 1_000_000
+    seal_bytes: int = ShardSettings().seal_bytes
 
     @classmethod
     def of(cls, quick: bool) -> Scale:
-        return cls(run_s=1.0, rounds=1, starts=1) if quick else cls(run_s=5.0, rounds=3, starts=3)
+        if quick:
+            return cls(
+                1.0,
+                1,
+                1,
+                idle_s=5.0,
+                write_s=15.0,
+                quiet_s=4.0,
+                engine_points=10_000,
+                million=20_000,
+                seal_bytes=256 * 1024,
+            )
+        return cls(run_s=5.0, rounds=3, starts=3)
 
 
 class Bench:
@@ -54,8 +78,8 @@ class Bench:
     def __init__(self, data: Dataset, scale: Scale) -> None:
         self.data = data
         self.scale = scale
-        self.shoal = _settings(data.folder / "shoal-data")
-        self.empty = _settings(data.folder / "empty-data")
+        self.shoal = settings_on(data.folder / "shoal-data")
+        self.empty = settings_on(data.folder / "empty-data")
 
     @cached_property
     def shard_graphs(self) -> list[Graph]:
@@ -114,9 +138,12 @@ def say(text: str) -> None:
     print(f"  {text}", flush=True)
 
 
-def _settings(folder: Path) -> Settings:
+def settings_on(folder: Path, shard_count: int = SHARD_COUNT, shards: ShardSettings | None = None) -> Settings:
+    """A cluster's settings: this folder, a free port, else the defaults."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    cluster = ClusterSettings(shard_count=SHARD_COUNT)
-    return Settings(data_folder=folder, http=HttpSettings(port=port), cluster=cluster)
+    cluster = ClusterSettings(shard_count=shard_count)
+    return Settings(
+        data_folder=folder, http=HttpSettings(port=port), cluster=cluster, shards=shards or ShardSettings()
+    )

@@ -1,12 +1,15 @@
 """`python -m benchmarks.run`, or `make bench`: measures, prints the table, and keeps it as JSON.
 
-    --part NAME     one part only, may be repeated: load, graphs, http, batch, start (in this order)
+    --part NAME     one part only, may be repeated: load, graphs, http, batch, start (in this order); the engine's
+                    own parts run only when they are named: writes, churn, million
     --data NAME     one data set only, may be repeated: glove, clusters-384, clusters-1536
+    --write-s N     seconds of the part `writes` (default 600, 15 with --quick)
     --quick         a tenth of the points, one short round of everything: to see that it runs, not to quote
     --scratch DIR   where data, graphs, clusters and results lie (default ./shoal-bench)
 
-`load` makes what the other parts search; without it they take what an earlier run has loaded. Everything takes about
-half an hour on two cores. docs/benchmarks.md tells what each part measures and what came out.
+`load` makes what http, batch and start search; without it they take what an earlier run has loaded. The engine's
+parts load what they need. Everything but those takes about half an hour on two cores. docs/benchmarks.md tells what each
+part measures and what came out.
 """
 
 from __future__ import annotations
@@ -14,10 +17,21 @@ from __future__ import annotations
 import argparse
 import platform
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import batch_part, graphs_part, http_part, load_part, start_part, wrk
+from benchmarks import (
+    batch_part,
+    churn_part,
+    graphs_part,
+    http_part,
+    load_part,
+    million_part,
+    start_part,
+    writes_part,
+    wrk,
+)
 from benchmarks.bench import CORES, Bench, Scale
 from benchmarks.datasets import prepare, specs
 from benchmarks.relative import relative_rows
@@ -30,7 +44,13 @@ PARTS: dict[str, Callable[[Bench], list[Row]]] = {
     "batch": batch_part.measure,
     "start": start_part.measure,
 }
-NEED_WRK = frozenset({"http", "batch"})
+ENGINE_PARTS: dict[str, Callable[[Bench], list[Row]]] = {
+    "writes": writes_part.measure,
+    "churn": churn_part.measure,
+    "million": million_part.measure,
+}
+ALL_PARTS = {**PARTS, **ENGINE_PARTS}
+NEED_WRK = frozenset({"http", "batch", "churn"})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -43,10 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in chosen.data:
         spec = specs(chosen.quick)[name]
         print(f"{name}: {spec.point_count:,} vectors of {spec.dim} dimensions", flush=True)
-        bench = Bench(prepare(spec, chosen.scratch), Scale.of(chosen.quick))
+        scale = Scale.of(chosen.quick)
+        bench = Bench(prepare(spec, chosen.scratch), replace(scale, write_s=chosen.write_s or scale.write_s))
         for part in chosen.part:
             print(f"{name}, {part}", flush=True)
-            rows += PARTS[part](bench)
+            rows += ALL_PARTS[part](bench)
             _keep(rows, chosen, began)
     rows += relative_rows(rows)
     file = _keep(rows, chosen, began)
@@ -58,14 +79,15 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         prog="python -m benchmarks.run", description="Measure Shoal and what it is built on."
     )
     names = list(specs(quick=False))
-    parser.add_argument("--part", action="append", choices=[*PARTS], help="only this part (may be repeated)")
+    parser.add_argument("--part", action="append", choices=[*ALL_PARTS], help="only this part (may be repeated)")
     parser.add_argument("--data", action="append", choices=names, help="only this data set (may be repeated)")
+    parser.add_argument("--write-s", type=float, help="seconds of the part `writes`")
     parser.add_argument("--quick", action="store_true", help="less of everything, to see that it runs")
     parser.add_argument(
         "--scratch", type=Path, default=Path("shoal-bench"), help="where everything lies (%(default)s)"
     )
     chosen = parser.parse_args(arguments)
-    chosen.part = [part for part in PARTS if chosen.part is None or part in chosen.part]
+    chosen.part = [part for part in ALL_PARTS if part in (chosen.part or PARTS)]
     chosen.data = [name for name in names if chosen.data is None or name in chosen.data]
     chosen.scratch = chosen.scratch.absolute()
     return chosen

@@ -171,6 +171,9 @@ def _error(status: int, message: str) -> ShoalError:
     from deployments.http_errors import status_of
     from shards.errors import BY_CODE
 
-    # The first of several with one status is nearest to the root, so the one that says least beyond the message.
-    kinds = {status_of(kind("")): kind for kind in reversed(BY_CODE.values()) if kind is not ShoalError}
+    # Of several with one status the one nearest to the root: it says least beyond the message.
+    nearest = sorted(
+        (kind for kind in BY_CODE.values() if kind is not ShoalError), key=lambda kind: len(kind.__mro__)
+    )
+    kinds = {status_of(kind("")): kind for kind in reversed(nearest)}
     return kinds.get(status, Internal)(message)

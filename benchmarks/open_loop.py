@@ -1,0 +1,68 @@
+"""Requests at a fixed rate, whether earlier ones are answered or not: falling behind shows as latency.
+
+Request number n is due at n / rate. A latency counts from there, not from when a connection was free to send it, so
+waiting behind a slow answer is part of it (what a closed loop hides).
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import count
+from time import monotonic, sleep
+
+import numpy as np
+
+from benchmarks.http_client import Client
+
+Send = Callable[[Client, int], None]
+
+
+@dataclass
+class Timings:
+    """What became of the requests: latencies of those that were answered, and how many were not."""
+
+    latencies_ms: list[float] = field(default_factory=list)
+    errors: int = 0
+    elapsed_s: float = 0.0
+    first_error: str = ""
+
+    def percentile(self, percent: float) -> float:
+        """In ms; NaN without an answer."""
+        return float(np.percentile(self.latencies_ms, percent)) if self.latencies_ms else float("nan")
+
+    @property
+    def rate(self) -> float:
+        """Answered requests per second, until the last answer."""
+        return len(self.latencies_ms) / self.elapsed_s
+
+
+def run(url: str, send: Send, rate: float, seconds: float, connections: int) -> Timings:
+    """Send at this rate for so long, over so many connections with a thread each."""
+    timings, lock, numbers = Timings(), threading.Lock(), count()
+    began = monotonic()
+
+    def work() -> None:
+        with Client(url) as client:
+            while (due := (number := next(numbers)) / rate) < seconds:
+                if (early_s := began + due - monotonic()) > 0:
+                    sleep(early_s)
+                problem = ""
+                try:
+                    send(client, number)
+                except (OSError, RuntimeError) as error:
+                    problem = repr(error)
+                with lock:
+                    if problem:
+                        timings.errors += 1
+                        timings.first_error = timings.first_error or problem
+                    else:
+                        timings.latencies_ms.append((monotonic() - began - due) * 1000)
+
+    with ThreadPoolExecutor(connections) as pool:
+        for future in [pool.submit(work) for _ in range(connections)]:
+            future.result()
+    timings.elapsed_s = monotonic() - began
+    return timings

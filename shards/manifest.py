@@ -29,10 +29,15 @@ class _Frozen(BaseModel):
 
 
 class SegmentEntry(_Frozen):
-    """One segment. `dead_file` names the bitmap of its dead rows, where there are any, `dead_crc32c` its checksum."""
+    """One segment. `dead_file` names the bitmap of its dead rows, where there are any, `dead_crc32c` its checksum.
+
+    `keys_crc32c`: the checksum of its keys. A segment that was built anew, after damage, has fewer rows under the
+    same name: the bitmap is not for those.
+    """
 
     name: str
     lsn: Annotated[int, Field(ge=0)]
+    keys_crc32c: int | None = None
     dead_file: str | None = None
     dead_crc32c: int = 0
 

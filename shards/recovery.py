@@ -7,7 +7,8 @@
 
 Opening takes the newest manifest whose segments are whole (the older one where the newest is damaged), and replays
 the log behind it. Where a bulk load attached a segment, the log says at which LSN: the segment joins when the replay
-gets there. Nothing here ever makes an empty collection out of a missing or damaged one.
+gets there. Nothing here ever makes an empty collection out of a missing or damaged one. What a crash left visible
+but not durable (a name, the log's last frame) is made durable before anything is built on it.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from shards.bulk import session_of
 from shards.collection import SEGMENTS_FOLDER, ShardCollection
 from shards.disk import REAL_DISK, Disk
 from shards.errors import Corrupt, ShardUnavailable
-from shards.manifest import Manifest, read_dead, read_manifests, write_manifest
+from shards.manifest import Manifest, SegmentEntry, read_dead, read_manifests, write_manifest
 from shards.schema import CollectionSpec
+from shards.sealed import SealedSegment
 from shards.segment_files import seal_json, unseal_json
 from shards.settings import ShardSettings
 from shards.wal import open_wal
@@ -57,6 +59,10 @@ def open_collection(folder: Path, uid: str, settings: ShardSettings, disk: Disk 
     Raises ShardUnavailable where its files are missing, Corrupt, naming the file, where they are damaged.
     """
     spec = _read_spec(folder, uid)
+    # A crash may have left names that are seen but not durable; what comes now stands on them.
+    for named in (folder.parent, folder, folder / SEGMENTS_FOLDER):
+        if named.exists():
+            disk.fsync_folder(named)
     if not (folder / WAL_FOLDER).is_dir():
         raise ShardUnavailable(
             f"{folder / WAL_FOLDER} is missing: this shard has lost the collection's log; restore it"
@@ -84,11 +90,7 @@ def _open_at(folder: Path, spec: CollectionSpec, settings: ShardSettings, manife
     for entry in manifest.segments:
         if entry.lsn > manifest.applied_lsn:
             continue  # attached behind this manifest's log position: the replay brings it
-        segment = collection.open_sealed(entry.name, entry.lsn)
-        dead = read_dead(folder, entry, segment.row_count)
-        if dead is not None:
-            segment.restore_dead(dead)
-        collection.sealed.append(segment)
+        collection.sealed.append(_open_entry(collection, entry))
         if (session := session_of(entry.name)) is not None:
             collection.history.add(session, entry.lsn)
     for frame in recovery.frames:
@@ -105,6 +107,17 @@ def _open_at(folder: Path, spec: CollectionSpec, settings: ShardSettings, manife
             f" (LSN {cut.first_lsn}) were cut, no write in them had been acknowledged: {cut.reason}"
         )
     return Opened(collection, tuple(notes))
+
+
+def _open_entry(collection: ShardCollection, entry: SegmentEntry) -> SealedSegment:
+    """The segment of a manifest's entry, with its dead rows."""
+    segment = collection.open_sealed(entry.name, entry.lsn)
+    if entry.keys_crc32c not in (None, segment.keys_crc32c):
+        raise Corrupt(f"{segment.folder} has other rows than the manifest's: it was built anew since")
+    dead = read_dead(collection.folder, entry, segment.row_count)
+    if dead is not None:
+        segment.restore_dead(dead)
+    return segment
 
 
 def _read_spec(folder: Path, uid: str) -> CollectionSpec:

@@ -17,6 +17,7 @@ dropped.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Iterator, Sequence
@@ -114,10 +115,13 @@ class Wal:
                 self.disk.unlink(self.folder / _file_name(start))
 
     def close(self, clean: bool = True) -> None:
-        """Close the file; `clean` leaves the mark that every op up to the last is durable."""
+        """Close the file; `clean` leaves the mark that every op up to the last is durable, where the disk takes it."""
         self.rotate()
         if clean and self.fence_reason is None:
-            self.disk.write_durably(self.folder / CLEAN_MARK, str(self.last_lsn).encode())
+            with contextlib.suppress(
+                OSError
+            ):  # a full disk must not keep a shard from stopping; the mark only proves more
+                self.disk.write_durably(self.folder / CLEAN_MARK, str(self.last_lsn).encode())
 
     def _open_for_append(self) -> int:
         if self._file is None:

@@ -85,7 +85,7 @@ class Workload:
     def __post_init__(self) -> None:
         self.folder = self.root / "c"
         self.disk = SimulatedDisk(self.root)
-        self._unknown: tuple[int, Effect] | None = None
+        self._unknown: tuple[int, Write] | None = None
         self._version = 0
         self._prepared: list[tuple[bytes, Effect]] = []
         create_collection(self.folder, UID, spec_of(dim=WIDE_DIM), self.disk)
@@ -186,7 +186,7 @@ class Workload:
         lsn = self.collection.wal.next_lsn
         was_fenced = self.collection.wal.fence_reason is not None
         if not was_fenced:
-            self._unknown = (lsn, write.effect)
+            self._unknown = (lsn, write)
         try:
             assert self.collection.commit(write.ops, 1) == lsn
             self.disk.acknowledge()
@@ -212,11 +212,15 @@ class Workload:
         self.collection: ShardCollection = opened.collection
         self.notes += opened.notes
         if self._unknown is not None:
-            lsn, effect = self._unknown
+            lsn, write = self._unknown
             self._unknown = None
             self.tally.unknown += 1
-            if self.collection.wal.last_lsn >= lsn:
-                self._happened(lsn, effect)
+            is_there = self.collection.wal.last_lsn >= lsn
+            if is_there:
+                self._happened(lsn, write.effect)
+            known = [self.collection.history.lsn_of(op.op_id) for op in write.ops]
+            there = list(range(lsn, lsn + len(write.ops)))
+            assert known == (there if is_there else [None] * len(there)), "a repetition would have a second effect"
         self.check()
 
     def close(self, clean: bool) -> None:

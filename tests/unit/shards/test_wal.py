@@ -153,6 +153,16 @@ def test_the_clean_mark_goes_before_the_first_append(tmp_path: Path) -> None:
     assert not (tmp_path / CLEAN_MARK).exists()
 
 
+def test_a_full_disk_keeps_no_log_from_being_closed(tmp_path: Path) -> None:
+    disk = SimulatedDisk(tmp_path)
+    wal, _ = open_wal(tmp_path / "wal", 0, 0, disk)
+    wal.append([op("first")], 1)
+    disk.room_bytes = 0
+    wal.close()
+    assert not (tmp_path / "wal" / CLEAN_MARK).exists()
+    assert bodies(open_wal(tmp_path / "wal", 0, 0, disk)[1]) == ["first"]
+
+
 def test_an_unreadable_clean_mark_is_corrupt(tmp_path: Path) -> None:
     write_log(tmp_path, "first")
     (tmp_path / CLEAN_MARK).write_text("many")

@@ -118,9 +118,8 @@ class Wal:
         """Close the file; `clean` leaves the mark that every op up to the last is durable, where the disk takes it."""
         self.rotate()
         if clean and self.fence_reason is None:
-            with contextlib.suppress(
-                OSError
-            ):  # a full disk must not keep a shard from stopping; the mark only proves more
+            # The mark only proves more: a full disk must not keep a shard from stopping.
+            with contextlib.suppress(OSError):
                 self.disk.write_durably(self.folder / CLEAN_MARK, str(self.last_lsn).encode())
 
     def _open_for_append(self) -> int:

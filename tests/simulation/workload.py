@@ -225,10 +225,7 @@ class Workload:
 
     def close(self, clean: bool) -> None:
         """End the process: with the log's mark of a clean shutdown, or by just letting go."""
-        if clean:
-            self.collection.wal.close()
-        else:
-            self.collection.wal.rotate()
+        self.collection.wal.close(clean)
 
     def restart(self, is_power_lost: bool) -> None:
         """Kill the process, or the machine, and open again; as often as opening crashes."""

@@ -338,12 +338,12 @@ def test_a_frame_that_a_restart_found_is_durable_before_others_follow_it(
     disk.faults.append(Fault(Operation.APPEND_FSYNC, When.BEFORE, 1, error))
     with pytest.raises(Crash if error is None else Unavailable):
         wal.append([op("found")], 1)
-    wal.rotate()
+    wal.close(clean=False)
     disk.restart()
     wal, recovery = open_wal(tmp_path / "wal", 0, 0, disk)
     assert bodies(recovery) == ["found"]
     wal.append([op("told")], 1)
-    wal.rotate()
+    wal.close(clean=False)
     disk.power_loss(Random(seed))
     assert bodies(open_wal(tmp_path / "wal", 0, 0, disk)[1]) == ["found", "told"]
 

@@ -122,6 +122,7 @@ def _fsync_path(path: Path, flags: int) -> None:
 REAL_DISK = Disk()
 
 # For state beside the engine: the catalogue, the data folder, a shard's identity.
+fsync_file = REAL_DISK.fsync_file
 fsync_folder = REAL_DISK.fsync_folder
 make_folder = REAL_DISK.make_folder
 rename_durably = REAL_DISK.rename_durably

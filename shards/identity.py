@@ -13,7 +13,7 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from shards.disk import make_folder, write_durably
+from shards.disk import fsync_folder, make_folder, write_durably
 from shards.errors import Corrupt, ShardUnavailable
 
 IDENTITY_FILE = "shard.json"
@@ -34,6 +34,7 @@ def create_shard_folder(folder: Path, identity: ShardIdentity) -> None:
     """Make the folder and its identity file, durably. Harmless to repeat with the same identity."""
     if (folder / IDENTITY_FILE).exists():
         check_shard_folder(folder, identity)
+        fsync_folder(folder)  # a crash may have come between the file's renaming and this
         return
     make_folder(folder)
     write_durably(folder / IDENTITY_FILE, json.dumps({"format": FORMAT, **asdict(identity)}, indent=1).encode())

@@ -12,7 +12,7 @@ which no client was ever told of. This module tells good bytes from bad; shards/
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -101,15 +101,17 @@ def decode_frame(buffer: memoryview, offset: int) -> LogFrame:
     return LogFrame(epoch, first_lsn, durable_lsn, ops, end)
 
 
-def find_frame_after(buffer: memoryview, offset: int) -> LogFrame | None:
-    """The first good frame that starts behind `offset`, or None. Looks at every place where the magic stands."""
+def find_frames(buffer: memoryview, offset: int) -> Iterator[LogFrame]:
+    """Every good frame that starts at `offset` or behind it, whatever stands between them."""
     content = bytes(buffer)
-    while (offset := content.find(MAGIC, offset + 1)) >= 0:
+    while (offset := content.find(MAGIC, offset)) >= 0:
         try:
-            return decode_frame(buffer, offset)
+            frame = decode_frame(buffer, offset)
         except BadFrame:
+            offset += 1
             continue
-    return None
+        yield frame
+        offset = frame.end
 
 
 def _decode_ops(body: memoryview, op_count: int) -> tuple[LogOp, ...]:

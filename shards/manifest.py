@@ -29,10 +29,15 @@ class _Frozen(BaseModel):
 
 
 class SegmentEntry(_Frozen):
-    """One segment. `dead_file` names the bitmap of its dead rows, where there are any, `dead_crc32c` its checksum."""
+    """One segment. `dead_file` names the bitmap of its dead rows, where there are any, `dead_crc32c` its checksum.
+
+    `keys_crc32c`: the checksum of its keys. A segment that was built anew, after damage, has fewer rows under the
+    same name: the bitmap is not for those.
+    """
 
     name: str
     lsn: Annotated[int, Field(ge=0)]
+    keys_crc32c: int | None = None
     dead_file: str | None = None
     dead_crc32c: int = 0
 
@@ -106,7 +111,7 @@ def read_dead(folder: Path, entry: SegmentEntry, row_count: int) -> npt.NDArray[
     path = folder / entry.dead_file
     content = _read_checked(path, entry.dead_crc32c)
     if len(content) != (row_count + 7) // 8:
-        raise Corrupt(f"{path} has {len(content)} bytes, its segment {row_count} rows")
+        raise Corrupt(f"{path} is damaged: it has {len(content)} bytes for {row_count} rows")
     return np.unpackbits(np.frombuffer(content, np.uint8), count=row_count).view(np.bool_)
 
 

@@ -7,7 +7,8 @@
 
 Opening takes the newest manifest whose segments are whole (the older one where the newest is damaged), and replays
 the log behind it. Where a bulk load attached a segment, the log says at which LSN: the segment joins when the replay
-gets there. Nothing here ever makes an empty collection out of a missing or damaged one.
+gets there. Nothing here ever makes an empty collection out of a missing or damaged one. What a crash left visible
+but not durable (a name, the log's last frame) is made durable before anything is built on it.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from pydantic import ValidationError
 from shards.collection import BULK_PREFIX, SEGMENTS_FOLDER, ShardCollection, session_of
 from shards.disk import REAL_DISK, Disk
 from shards.errors import Corrupt, ShardUnavailable
-from shards.manifest import Manifest, read_dead, read_history, read_manifests, write_manifest
+from shards.manifest import Manifest, SegmentEntry, read_dead, read_history, read_manifests, write_manifest
 from shards.schema import CollectionSpec
+from shards.sealed import SealedSegment
 from shards.segment_files import seal_json, unseal_json
 from shards.settings import ShardSettings
 from shards.wal import open_wal
@@ -56,6 +58,10 @@ def open_collection(folder: Path, uid: str, settings: ShardSettings, disk: Disk 
     Raises ShardUnavailable where its files are missing, Corrupt, naming the file, where they are damaged.
     """
     spec = _read_spec(folder, uid)
+    # A crash may have left names that are seen but not durable; what comes now stands on them.
+    for named in (folder.parent, folder, folder / SEGMENTS_FOLDER):
+        if named.exists():
+            disk.fsync_folder(named)
     if not (folder / WAL_FOLDER).is_dir():
         raise ShardUnavailable(
             f"{folder / WAL_FOLDER} is missing: this shard has lost the collection's log; restore it"
@@ -90,11 +96,7 @@ def _open_at(folder: Path, spec: CollectionSpec, settings: ShardSettings, manife
     for entry in manifest.segments:
         if entry.lsn > manifest.applied_lsn:
             continue  # attached behind this manifest's log position: the replay brings it
-        segment = collection.open_sealed(entry.name, entry.lsn)
-        dead = read_dead(folder, entry, segment.row_count)
-        if dead is not None:
-            segment.restore_dead(dead)
-        collection.sealed.append(segment)
+        collection.sealed.append(_open_entry(collection, entry))
         if (session := session_of(entry.name)) is not None:
             collection.history.add(session, entry.lsn)
     collection.last_lsn = manifest.applied_lsn
@@ -124,6 +126,17 @@ def _remove_leftovers(collection: ShardCollection, kept: list[Manifest]) -> None
         if path.name not in needed and not path.name.startswith(BULK_PREFIX):
             collection.disk.remove_tree(path)
     collection.retired |= needed - {segment.name for segment in collection.sealed}
+
+
+def _open_entry(collection: ShardCollection, entry: SegmentEntry) -> SealedSegment:
+    """The segment of a manifest's entry, with its dead rows."""
+    segment = collection.open_sealed(entry.name, entry.lsn)
+    if entry.keys_crc32c not in (None, segment.keys_crc32c):
+        raise Corrupt(f"{segment.folder} has other rows than the manifest's: it was built anew since")
+    dead = read_dead(collection.folder, entry, segment.row_count)
+    if dead is not None:
+        segment.restore_dead(dead)
+    return segment
 
 
 def _read_spec(folder: Path, uid: str) -> CollectionSpec:

@@ -70,6 +70,11 @@ class SealedSegment:
         return sum(seal.byte_count for seal in self.header.files.values())
 
     @property
+    def keys_crc32c(self) -> int:
+        """The checksum of its keys, in the order of its rows."""
+        return self.header.files[files.KEYS].crc32c
+
+    @property
     def dead(self) -> npt.NDArray[np.bool_] | None:
         """Which rows are dead, or None where none is."""
         return None if self._alive is None else ~self._alive

@@ -109,7 +109,10 @@ def plan_manifest(collection: ShardCollection) -> ManifestPlan:
         number=collection.manifest_number,
         applied_lsn=collection.applied_lsn,
         durable_lsn=collection.wal.last_lsn,
-        segments=tuple(SegmentEntry(name=sealed.name, lsn=sealed.lsn) for sealed in collection.sealed),
+        segments=tuple(
+            SegmentEntry(name=sealed.name, lsn=sealed.lsn, keys_crc32c=sealed.keys_crc32c)
+            for sealed in collection.sealed
+        ),
         merged_sessions=tuple(
             SessionEntry(session=session.hex(), lsn=lsn) for session, lsn in collection.merged_sessions.items()
         ),

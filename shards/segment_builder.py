@@ -40,10 +40,13 @@ class SegmentBuilder:
         self._graph = HnswGraph.empty(shape, capacity) if has_graph(shape.distance) else None
         self._keys: list[KeyArray] = []
         self._payload_lengths: list[npt.NDArray[np.uint64]] = []
-        disk.remove_tree(self._building)
-        disk.make_folder(self._building)
-        self._vectors: BinaryIO = open(self._building / files.VECTORS, "wb")  # noqa: SIM115 (closed by finish or abort)
-        self._payloads: BinaryIO = open(self._building / files.PAYLOAD, "wb")  # noqa: SIM115
+        try:
+            disk.remove_tree(self._building)
+            disk.make_folder(self._building)
+            self._vectors: BinaryIO = open(self._building / files.VECTORS, "wb")  # noqa: SIM115 (finish or abort)
+            self._payloads: BinaryIO = open(self._building / files.PAYLOAD, "wb")  # noqa: SIM115
+        except OSError as error:
+            raise self._fail(error) from error
 
     def add(self, batch: PointBatch) -> None:
         """Append prepared points. Of a key that comes twice the last row lives. Releases the GIL for the graph.
@@ -85,13 +88,17 @@ class SegmentBuilder:
     def finish(self, versions: npt.NDArray[np.uint64] | None) -> int:
         """Make the segment durable under its final name; `versions` (rows,) where rows differ in theirs.
 
-        Returns how many rows were superseded by a later row of the same key. Raises StorageFull.
+        Returns how many rows were superseded by a later row of the same key. Raises StorageFull; after an error of
+        the disk for good, for what a failed fsync was for may be lost, although a second one succeeds.
         """
         self.check_whole()
         try:
-            self._close_files()
+            return self._finish(versions)
         except OSError as error:
             raise self._fail(error) from error
+
+    def _finish(self, versions: npt.NDArray[np.uint64] | None) -> int:
+        self._close_files()
         keys = np.concatenate(same_width(self._keys))
         order = np.argsort(keys, kind="stable")
         live_count = int(newest_of_equal(keys[order]).sum())

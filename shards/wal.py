@@ -9,10 +9,15 @@ dropped.
   An fsync is never repeated (Rebello et al., "Can Applications Recover from fsync Failures?", ATC 2020).
 - On opening, a bad frame is Corrupt if a later frame, the manifest or the mark of a clean shutdown proves that it was
   durable; otherwise it is a torn tail: it is cut, and `Recovery.cut` says where.
+- A last frame that nothing proves may be seen and not be durable: a crash, or a failed fsync, came between. It is
+  written once more, and fsynced, before anything stands on it.
+- Files that a manifest covers are not needed: of their removals a power failure may keep any, so gaps among them are
+  no damage.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from collections.abc import Iterator, Sequence
@@ -22,7 +27,7 @@ from pathlib import Path
 
 from shards.disk import REAL_DISK, Disk
 from shards.errors import Corrupt, StorageFull, Unavailable
-from shards.log_frame import BadFrame, LogFrame, LogOp, decode_frame, encode_frame, find_frame_after
+from shards.log_frame import BadFrame, LogFrame, LogOp, decode_frame, encode_frame, find_frames
 
 CLEAN_MARK = "CLEAN"
 """Holds the last LSN of a clean shutdown; removed before the first append after it."""
@@ -112,10 +117,12 @@ class Wal:
                 self.disk.unlink(self.folder / _file_name(start))
 
     def close(self, clean: bool = True) -> None:
-        """Close the file; `clean` leaves the mark that every op up to the last is durable."""
+        """Close the file; `clean` leaves the mark that every op up to the last is durable, where the disk takes it."""
         self._close_file()
         if clean and self.fence_reason is None:
-            self.disk.write_durably(self.folder / CLEAN_MARK, str(self.last_lsn).encode())
+            # The mark only proves more: a full disk must not keep a shard from stopping.
+            with contextlib.suppress(OSError):
+                self.disk.write_durably(self.folder / CLEAN_MARK, str(self.last_lsn).encode())
 
     def _close_file(self) -> None:
         if self._file is not None:
@@ -152,18 +159,23 @@ def open_wal(folder: Path, applied_lsn: int, durable_lsn: int, disk: Disk = REAL
 
     `applied_lsn`: ops up to here are in sealed segments and are not replayed. `durable_lsn`: the highest LSN that a
     manifest proves durable. Raises Corrupt, naming file and offset, where a durable frame is damaged or missing.
+    What was found is durable when this returns, also a last frame that a crash left without its fsync.
     """
     disk.make_folder(folder)
+    disk.fsync_folder(folder)
     proven_lsn = max(durable_lsn, _clean_mark(folder))
     frames: list[LogFrame] = []
     cut: TornTail | None = None
+    tail: _Tail | None = None
     next_lsn: int | None = None
     for start, path, is_last in _files(folder):
         content = memoryview(path.read_bytes())
         if next_lsn is not None and start != next_lsn:
-            raise Corrupt(
-                f"{path} starts at LSN {start}, the file before it ends at {next_lsn - 1}: a log file is missing"
-            )
+            if not next_lsn < start <= applied_lsn + 1:
+                raise Corrupt(
+                    f"{path} starts at LSN {start}, the file before it ends at {next_lsn - 1}: a log file is missing"
+                )
+            frames.clear()  # a manifest covers them; of several removals, power failures may keep any
         if next_lsn is None and start > applied_lsn + 1:
             raise Corrupt(f"the log in {folder} starts at LSN {start}, but {applied_lsn + 1} is needed")
         next_lsn = start
@@ -176,12 +188,16 @@ def open_wal(folder: Path, applied_lsn: int, durable_lsn: int, disk: Disk = REAL
                 cut = _weigh(place, bad, proven_lsn)
                 break
             frames.append(frame)
+            tail = _Tail(path, offset, frame.end)
             offset, next_lsn = frame.end, frame.last_lsn + 1
     next_lsn = applied_lsn + 1 if next_lsn is None else next_lsn
     if next_lsn <= proven_lsn:
         raise Corrupt(f"the log in {folder} ends at LSN {next_lsn - 1}, but LSN {proven_lsn} was durable")
     if cut is not None:
         _cut(folder / cut.file, cut.offset, disk)
+    if tail is not None and frames and frames[-1].last_lsn > proven_lsn:
+        # Nothing proves the last frame: later ones must not stand on bytes that only the system's memory holds.
+        disk.rewrite_durably(tail.path, tail.offset, tail.path.read_bytes()[tail.offset : tail.end])
     return Wal(folder, max(next_lsn, applied_lsn + 1), disk), Recovery(tuple(frames), cut)
 
 
@@ -192,6 +208,15 @@ def _decode_next(content: memoryview, offset: int, expected_lsn: int) -> LogFram
             f"it starts at LSN {frame.first_lsn} with {len(frame.ops)} ops, LSN {expected_lsn} was expected"
         )
     return frame
+
+
+@dataclass(frozen=True, slots=True)
+class _Tail:
+    """Where the last good frame stands."""
+
+    path: Path
+    offset: int
+    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,9 +238,9 @@ def _weigh(place: _Place, bad: BadFrame, proven_lsn: int) -> TornTail:
         raise Corrupt(f"{where}, and a later log file follows it")
     if lsn <= proven_lsn:
         raise Corrupt(f"{where}, and LSN {proven_lsn} is known to have been durable")
-    later = find_frame_after(place.content, offset)
-    if later is not None and later.durable_lsn >= lsn:
-        raise Corrupt(f"{where}, and a later frame (LSN {later.first_lsn}) proves that it was durable")
+    for frame in find_frames(place.content, offset):  # also the one that stands here, where it is another's place
+        if frame.durable_lsn >= lsn:
+            raise Corrupt(f"{where}, and a later frame (LSN {frame.first_lsn}) proves that it was durable")
     return TornTail(path.name, offset, lsn, len(place.content) - offset, str(bad))
 
 

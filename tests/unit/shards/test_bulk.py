@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import resource
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from random import Random
 from time import time
 
 import numpy as np
@@ -24,8 +26,11 @@ from shards.errors import BadVector, Conflict, DimensionMismatch, InvalidRequest
 from shards.index import SearchPlan
 from shards.log_frame import LogOp
 from shards.point_ids import UUID_BASE, key_array
+from shards.recovery import create_collection, open_collection
+from shards.settings import ShardSettings
 from tests.shard_oracle import (
     DIM,
+    UID,
     Oracle,
     batch_of,
     check_same,
@@ -37,6 +42,7 @@ from tests.shard_oracle import (
     upsert_op,
     vectors_of,
 )
+from tests.simulated_disk import Crash, Fault, Operation, SimulatedDisk, When
 
 SESSION = b"s" * 16
 QUERIES = vectors_of([1, 2, 3])
@@ -350,6 +356,54 @@ def test_a_load_under_way_is_no_leftover_however_old_its_folder_looks(collection
     os.utime(building, (0, time() - 2 * ORPHAN_S))
     assert remove_orphans(collection, [load.name]) == []
     assert load.prepare()["rows"] == 1
+
+
+@pytest.mark.parametrize("failing", range(1, 7))
+def test_a_load_whose_fsync_failed_is_told_so_again_and_again(tmp_path: Path, failing: int) -> None:
+    """A second fsync would succeed, and the first one's bytes would be lost all the same."""
+    disk = SimulatedDisk(tmp_path)
+    create_collection(tmp_path / "c", UID, spec_of(), disk)
+    collection = open_collection(tmp_path / "c", UID, ShardSettings(), disk).collection
+    load = begin(collection)
+    load.add(batch_of(range(20)))
+    disk.faults.append(Fault(Operation.SEGMENT_FSYNC, When.BEFORE, failing, errno.EIO))
+    for _ in range(3):
+        with pytest.raises(StorageFull, match="begin it again"):
+            load.prepare()
+    load.abort()
+    oracle = Oracle()
+    oracle.upsert(batch_of([1]), load_all(collection, [1]))
+    disk.power_loss(Random(failing))
+    check_same(open_collection(tmp_path / "c", UID, ShardSettings(), disk).collection, oracle, QUERIES)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_prepared_load_that_a_crash_left_is_durable_before_it_is_committed(tmp_path: Path, seed: int) -> None:
+    disk = SimulatedDisk(tmp_path)
+    create_collection(tmp_path / "c", UID, spec_of(), disk)
+    load = begin(open_collection(tmp_path / "c", UID, ShardSettings(), disk).collection)
+    load.add(batch_of(range(20)))
+    disk.faults.append(Fault(Operation.SEGMENT_RENAME, When.AFTER))
+    with pytest.raises(Crash):
+        load.prepare()
+    disk.restart()
+    collection = open_collection(tmp_path / "c", UID, ShardSettings(), disk).collection
+    found = begin(collection)
+    assert found.prepare()["rows"] == 20
+    oracle = Oracle()
+    oracle.upsert(batch_of(range(20)), collection.commit([attach_op(found)], 1))
+    collection.wal.close(clean=False)
+    disk.power_loss(Random(seed))
+    check_same(open_collection(tmp_path / "c", UID, ShardSettings(), disk).collection, oracle, QUERIES)
+
+
+def test_a_load_that_can_not_begin_is_told_so(tmp_path: Path) -> None:
+    disk = SimulatedDisk(tmp_path)
+    create_collection(tmp_path / "c", UID, spec_of(), disk)
+    collection = open_collection(tmp_path / "c", UID, ShardSettings(), disk).collection
+    disk.faults.append(Fault(Operation.NAME, When.BEFORE, 1, errno.ENOSPC))
+    with pytest.raises(StorageFull, match="No space"):
+        begin(collection)
 
 
 @contextmanager

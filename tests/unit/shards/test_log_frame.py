@@ -7,7 +7,7 @@ import struct
 import google_crc32c
 import pytest
 
-from shards.log_frame import BadFrame, LogOp, OpKind, decode_frame, encode_frame, find_frame_after
+from shards.log_frame import BadFrame, LogOp, OpKind, decode_frame, encode_frame, find_frames
 
 OPS = (
     LogOp(OpKind.UPSERT, b"a" * 16, b"five!"),
@@ -65,9 +65,9 @@ def test_a_writers_contradiction_is_bad_although_the_checksum_holds(offset: int,
         decode_frame(memoryview(wrong), 0)
 
 
-def test_the_next_good_frame_is_found_behind_damage_and_false_magic() -> None:
-    content = memoryview(FRAME[:20] + b"SHL1" + b"SHL1 and more" + FRAME)
-    found = find_frame_after(content, 0)
-    assert found is not None
-    assert found.end == len(content)
-    assert find_frame_after(content, len(content) - len(FRAME)) is None
+def test_good_frames_are_found_behind_damage_and_false_magic() -> None:
+    content = memoryview(FRAME[:20] + b"SHL1" + b"SHL1 and more" + FRAME + b"stray" + FRAME)
+    last = len(content) - len(FRAME)
+    assert [frame.end for frame in find_frames(content, 0)] == [last - 5, len(content)]
+    assert [frame.end for frame in find_frames(content, last)] == [len(content)]
+    assert list(find_frames(content, last + 1)) == []

@@ -5,12 +5,14 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from shards.errors import Corrupt, StorageFull, Unavailable
 from shards.log_frame import LogOp, OpKind, encode_frame
 from shards.wal import CLEAN_MARK, Recovery, Wal, open_wal
+from tests.simulated_disk import Crash, Fault, Operation, SimulatedDisk, When
 
 FIRST = "wal-00000000000000000001.log"
 
@@ -151,6 +153,16 @@ def test_the_clean_mark_goes_before_the_first_append(tmp_path: Path) -> None:
     assert not (tmp_path / CLEAN_MARK).exists()
 
 
+def test_a_full_disk_keeps_no_log_from_being_closed(tmp_path: Path) -> None:
+    disk = SimulatedDisk(tmp_path)
+    wal, _ = open_wal(tmp_path / "wal", 0, 0, disk)
+    wal.append([op("first")], 1)
+    disk.room_bytes = 0
+    wal.close()
+    assert not (tmp_path / "wal" / CLEAN_MARK).exists()
+    assert bodies(open_wal(tmp_path / "wal", 0, 0, disk)[1]) == ["first"]
+
+
 def test_an_unreadable_clean_mark_is_corrupt(tmp_path: Path) -> None:
     write_log(tmp_path, "first")
     (tmp_path / CLEAN_MARK).write_text("many")
@@ -284,6 +296,56 @@ def test_a_frame_of_another_place_is_no_part_of_the_log(tmp_path: Path) -> None:
     assert bodies(recovery) == ["first"]
     assert recovery.cut is not None
     assert "LSN 2 was expected" in recovery.cut.reason
+
+
+def test_a_missing_file_that_a_manifest_covers_is_what_a_power_failure_left_of_removals(tmp_path: Path) -> None:
+    rotated(tmp_path)
+    (tmp_path / f"wal-{3:020d}.log").unlink()  # the one before it was to go first, and is there again
+    wal, recovery = open_wal(tmp_path, 4, 4)
+    assert (bodies(recovery), wal.next_lsn) == (["2a", "2b"], 7)
+    with pytest.raises(Corrupt, match="a log file is missing"):
+        open_wal(tmp_path, 3, 3)
+
+
+@pytest.mark.parametrize("order", [(1, 3, 2, 4), (1, 2, 2, 3, 4), (1, 4, 2, 3), (2, 1, 3, 4)], ids=str)
+def test_frames_in_another_order_are_corruption_where_any_of_them_proves_what_is_missing(
+    tmp_path: Path, order: tuple[int, ...]
+) -> None:
+    starts = [0, *write_log(tmp_path, "first", "second", "third", "fourth")]
+    content = (tmp_path / FIRST).read_bytes()
+    (tmp_path / FIRST).write_bytes(b"".join(content[starts[number - 1] : starts[number]] for number in order))
+    with pytest.raises(Corrupt, match=r"a later frame \(LSN \d\) proves that it was durable"):
+        open_wal(tmp_path, 0, 0)
+
+
+def test_a_frame_that_is_repeated_at_the_end_is_cut(tmp_path: Path) -> None:
+    ends = write_log(tmp_path, "first", "second")
+    content = (tmp_path / FIRST).read_bytes()
+    (tmp_path / FIRST).write_bytes(content + content[ends[0] :])
+    _, recovery = open_wal(tmp_path, 0, 0)
+    assert bodies(recovery) == ["first", "second"]
+    assert recovery.cut is not None
+    assert recovery.cut.offset == ends[1]
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("error", [None, errno.EIO], ids=["crash", "failed fsync"])
+def test_a_frame_that_a_restart_found_is_durable_before_others_follow_it(
+    tmp_path: Path, seed: int, error: int | None
+) -> None:
+    disk = SimulatedDisk(tmp_path)
+    wal, _ = open_wal(tmp_path / "wal", 0, 0, disk)
+    disk.faults.append(Fault(Operation.APPEND_FSYNC, When.BEFORE, 1, error))
+    with pytest.raises(Crash if error is None else Unavailable):
+        wal.append([op("found")], 1)
+    wal.close(clean=False)
+    disk.restart()
+    wal, recovery = open_wal(tmp_path / "wal", 0, 0, disk)
+    assert bodies(recovery) == ["found"]
+    wal.append([op("told")], 1)
+    wal.close(clean=False)
+    disk.power_loss(Random(seed))
+    assert bodies(open_wal(tmp_path / "wal", 0, 0, disk)[1]) == ["found", "told"]
 
 
 def test_a_log_without_files_begins_behind_the_manifest(tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from shards.segment_files import seal_json, unseal_json
 
 FORMAT = 1
 KEPT_COUNT = 2
+FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+"""What a manifest names lies in the collection's own folder."""
 _PREFIX, _SUFFIX = "manifest-", ".json"
 
 
@@ -31,9 +33,9 @@ class _Frozen(BaseModel):
 class SegmentEntry(_Frozen):
     """One segment. `dead_file` names the bitmap of its dead rows, where there are any, `dead_crc32c` its checksum."""
 
-    name: str
+    name: Annotated[str, Field(pattern=FILE_NAME)]
     lsn: Annotated[int, Field(ge=0)]
-    dead_file: str | None = None
+    dead_file: Annotated[str, Field(pattern=FILE_NAME)] | None = None
     dead_crc32c: int = 0
 
 
@@ -56,14 +58,24 @@ def read_manifests(folder: Path) -> tuple[list[Manifest], list[str]]:
     """The readable manifests, newest first, and what is wrong with the others. Raises Corrupt where none is."""
     readable, problems = [], []
     for number in sorted(_numbers(folder), reverse=True):
-        path = folder / _file_name(number)
         try:
-            readable.append(Manifest.model_validate(unseal_json(path)))
-        except (Corrupt, ValidationError) as error:
-            problems.append(error.message if isinstance(error, Corrupt) else f"{path}: {error.errors()[0]['msg']}")
+            readable.append(read_manifest(folder / _file_name(number)))
+        except Corrupt as error:
+            problems.append(error.message)
     if not readable:
         raise Corrupt(f"{folder} has no readable manifest: {'; '.join(problems) or 'there is none'}")
     return readable, problems
+
+
+def read_manifest(path: Path) -> Manifest:
+    """One manifest. Raises Corrupt, naming the file."""
+    try:
+        manifest = Manifest.model_validate(unseal_json(path))
+    except ValidationError as error:
+        raise Corrupt(f"{path} is no manifest of format {FORMAT}: {error.errors()[0]['msg']}") from error
+    if path.name != _file_name(manifest.number):
+        raise Corrupt(f"{path} holds manifest {manifest.number}")
+    return manifest
 
 
 def drop_manifests_before(folder: Path, number: int) -> None:

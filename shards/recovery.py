@@ -7,7 +7,8 @@
 
 Opening takes the newest manifest whose segments are whole (the older one where the newest is damaged), and replays
 the log behind it. Where a bulk load attached a segment, the log says at which LSN: the segment joins when the replay
-gets there. Nothing here ever makes an empty collection out of a missing or damaged one.
+gets there. A segment that does without a damaged file (shards/sealed.py) is opened, and noted. Nothing here ever makes
+an empty collection out of a missing or damaged one.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ def open_collection(folder: Path, uid: str, settings: ShardSettings) -> Opened:
 
     Raises ShardUnavailable where its files are missing, Corrupt, naming the file, where they are damaged.
     """
-    spec = _read_spec(folder, uid)
+    spec = read_spec(folder, uid)
     if not (folder / WAL_FOLDER).is_dir():
         raise ShardUnavailable(
             f"{folder / WAL_FOLDER} is missing: this shard has lost the collection's log; restore it"
@@ -105,10 +106,16 @@ def _open_at(
             f"{folder / WAL_FOLDER / cut.file}: {cut.byte_count} bytes behind offset {cut.offset}"
             f" (LSN {cut.first_lsn}) were cut, no write in them had been acknowledged: {cut.reason}"
         )
+    notes += [
+        f"{segment.folder / damage.file} is damaged ({damage.reason}); its segment does without, until it is built anew"
+        for segment in collection.sealed
+        for damage in segment.damages
+    ]
     return Opened(collection, tuple(notes))
 
 
-def _read_spec(folder: Path, uid: str) -> CollectionSpec:
+def read_spec(folder: Path, uid: str) -> CollectionSpec:
+    """What the collection is made of. Raises ShardUnavailable where the file is missing, Corrupt where it is not right."""
     path = folder / COLLECTION_FILE
     if not path.exists():
         raise ShardUnavailable(f"{path} is missing: this shard has lost the collection's files; restore them")

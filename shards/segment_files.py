@@ -10,7 +10,8 @@
     graph.hnsw     hnswlib's own format; absent where the distance has no graph
 
 A segment is built in a folder with a temporary suffix and renamed when every byte is durable: a folder under its
-final name is whole, or damaged since. `verify` compares every file with the header before anything reads it.
+final name is whole, or damaged since. `verify` compares every file with the header before anything reads it; what is
+in `REBUILDABLE` follows from the other files, so that a segment can do without.
 """
 
 from __future__ import annotations
@@ -23,18 +24,21 @@ from typing import Annotated, Any
 
 import google_crc32c
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from shards.disk import fsync_file, write_durably
 from shards.distance import Distance
 from shards.errors import Corrupt
 from shards.hnsw import GraphShape
+from shards.point_ids import NARROW, WIDE
 from shards.schema import HnswSpec
 
 FORMAT = 1
 HEADER_FILE = "segment.json"
 VECTORS, KEYS, ORDER, VERSIONS = "vectors.f32", "keys.bin", "order.i64", "versions.u64"
 OFFSETS, PAYLOAD, GRAPH = "offsets.u64", "payload.bin", "graph.hnsw"
+REBUILDABLE = frozenset({ORDER, GRAPH})
+"""Follow from keys and vectors."""
 _READ_BYTES = 8 * 1024 * 1024
 
 
@@ -47,7 +51,10 @@ class FileSeal(BaseModel):
 
 
 class SegmentHeader(BaseModel):
-    """What a segment is. `live_count`: rows that no later row of the segment superseded."""
+    """What a segment is. `live_count`: rows that no later row of the segment superseded.
+
+    Lengths agree with the counts, so that files of these lengths can be mapped without a further look.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     format: int = FORMAT
@@ -62,6 +69,27 @@ class SegmentHeader(BaseModel):
     @property
     def shape(self) -> GraphShape:
         return GraphShape(self.dim, self.distance, self.hnsw)
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> SegmentHeader:
+        rows = self.row_count
+        if self.key_bytes not in (NARROW.itemsize, WIDE.itemsize) or self.live_count > rows:
+            raise ValueError(
+                f"{rows} rows, {self.live_count} of them live, can't have keys of {self.key_bytes} bytes"
+            )
+        lengths = {
+            VECTORS: 4 * rows * self.dim,
+            KEYS: self.key_bytes * rows,
+            ORDER: 8 * rows,
+            OFFSETS: 8 * (rows + 1),
+        }
+        expected = {**lengths, VERSIONS: 8 * rows} if VERSIONS in self.files else lengths
+        found = {name: seal.byte_count for name, seal in self.files.items() if name not in (PAYLOAD, GRAPH)}
+        if found != expected or PAYLOAD not in self.files:
+            raise ValueError(
+                f"{rows} rows x {self.dim} have other files than {sorted(self.files)} of lengths {found}"
+            )
+        return self
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -138,14 +138,24 @@ class Wal:
 
 
 def open_wal(folder: Path, applied_lsn: int, durable_lsn: int) -> tuple[Wal, Recovery]:
-    """Open a log, making its folder where there is none.
+    """Open a log, making its folder where there is none. Parameters and errors are those of `walk_log`."""
+    make_folder(folder)
+    frames: list[LogFrame] = []
+    last_lsn, cut = walk_log(folder, applied_lsn, durable_lsn, frames.append)
+    if cut is not None:
+        _truncate(folder / cut.file, cut.offset)
+    return Wal(folder, max(last_lsn, applied_lsn) + 1), Recovery(tuple(frames), cut)
+
+
+def walk_log(
+    folder: Path, applied_lsn: int, durable_lsn: int, visit: Callable[[LogFrame], object]
+) -> tuple[int, TornTail | None]:
+    """Show every frame of a log to `visit`; returns the last LSN, and the torn tail that is to be cut. Changes nothing.
 
     `applied_lsn`: ops up to here are in sealed segments and are not replayed. `durable_lsn`: the highest LSN that a
     manifest proves durable. Raises Corrupt, naming file and offset, where a durable frame is damaged or missing.
     """
-    make_folder(folder)
     proven_lsn = max(durable_lsn, _clean_mark(folder))
-    frames: list[LogFrame] = []
     cut: TornTail | None = None
     next_lsn: int | None = None
     for start, path, is_last in _files(folder):
@@ -165,14 +175,12 @@ def open_wal(folder: Path, applied_lsn: int, durable_lsn: int) -> tuple[Wal, Rec
                 place = _Place(path, is_last, content, offset, next_lsn)
                 cut = _weigh(place, bad, proven_lsn)
                 break
-            frames.append(frame)
+            visit(frame)
             offset, next_lsn = frame.end, frame.last_lsn + 1
     next_lsn = applied_lsn + 1 if next_lsn is None else next_lsn
     if next_lsn <= proven_lsn:
         raise Corrupt(f"the log in {folder} ends at LSN {next_lsn - 1}, but LSN {proven_lsn} was durable")
-    if cut is not None:
-        _truncate(folder / cut.file, cut.offset)
-    return Wal(folder, max(next_lsn, applied_lsn + 1)), Recovery(tuple(frames), cut)
+    return next_lsn - 1, cut
 
 
 def _decode_next(content: memoryview, offset: int, expected_lsn: int) -> LogFrame:

@@ -260,7 +260,7 @@ def test_a_damaged_manifest_is_passed_over_for_the_older_one_and_the_log(story: 
     assert [str(path) in note for note in story.reopen()] == [True]
 
 
-@pytest.mark.parametrize("name", ["segment.json", "vectors.f32", "keys.bin", "payload.bin", "graph.hnsw"])
+@pytest.mark.parametrize("name", ["segment.json", "vectors.f32", "keys.bin", "payload.bin"])
 def test_a_damaged_new_segment_is_passed_over_for_the_older_manifest_and_the_log(story: Story, name: str) -> None:
     sealed_and_tail(story)
     path = newest_segment(story) / name
@@ -290,7 +290,7 @@ def check_refused(folder: Path, kind: type[ShoalError], *parts: str) -> None:
 
 
 @pytest.mark.parametrize("missing", [True, False], ids=["missing", "damaged"])
-@pytest.mark.parametrize("name", ["segment.json", "vectors.f32", "order.i64", "offsets.u64", "graph.hnsw"])
+@pytest.mark.parametrize("name", ["segment.json", "vectors.f32", "keys.bin", "offsets.u64"])
 def test_a_segment_that_both_manifests_need_is_named(story: Story, name: str, missing: bool) -> None:
     for version in range(3):
         story.write([1 + version, 10 + version], version)
@@ -301,6 +301,27 @@ def test_a_segment_that_both_manifests_need_is_named(story: Story, name: str, mi
     else:
         flip_byte(path, len(path.read_bytes()) // 2)
     check_refused(story.folder, Corrupt, str(path), "is missing" if missing else "is damaged")
+
+
+@pytest.mark.parametrize("missing", [True, False], ids=["missing", "damaged"])
+@pytest.mark.parametrize("name", ["order.i64", "graph.hnsw"])
+def test_a_segment_does_without_what_can_be_made_anew(story: Story, name: str, missing: bool) -> None:
+    sealed_and_tail(story)
+    paths = [folder / name for folder in sorted((story.folder / "segments").iterdir())]
+    for path in paths:
+        if missing:
+            path.unlink()
+        else:
+            flip_byte(path, len(path.read_bytes()) // 2)
+    for _ in range(2):
+        notes = story.reopen()
+        assert [str(path) in note for path, note in zip(paths, notes, strict=True)] == [True, True]
+        assert all(("is missing" if missing else "checksum is wrong") in note for note in notes)
+        assert all(segment.needs_rebuild for segment in story.collection.sealed)
+    story.write([4, 77], version=8)
+    story.seal()
+    assert [segment.needs_rebuild for segment in story.collection.sealed] == [True, True, False]
+    assert len(story.reopen()) == 2
 
 
 @pytest.mark.parametrize("missing", [True, False], ids=["missing", "damaged"])

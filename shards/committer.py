@@ -16,13 +16,15 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
-from shards import sealing
+from shards import sealing, snapshot
 from shards.collection import ShardCollection
 from shards.errors import ShardUnavailable
 from shards.log_frame import LogOp
 from shards.op_history import NO_OP_ID
+from shards.snapshot import Snapshot
 
 GROUP_BYTES_MAX = 32 * 1024 * 1024
 """A group commit's size: bounds its fsync, and the frame that a recovery reads at once."""
@@ -78,6 +80,16 @@ class Committer:
         """See to it that frozen segments get their graphs."""
         if self.collection.frozen and self._seal_task is None and not self._closed:
             self._seal_task = asyncio.get_running_loop().create_task(self._seal_all())
+
+    async def snapshot(self, folder: Path, name: str) -> Snapshot:
+        """Snapshot everything that was acknowledged as `folder`/`name`; see shards/snapshot.py. Writes and searches go on:
+        only the links are made on the disk thread, so that log and manifests stand still meanwhile.
+        """
+        if self._closed:
+            raise ShardUnavailable("the shard is stopping")
+        run = asyncio.get_running_loop().run_in_executor
+        await run(self._disk, snapshot.link, self.collection, folder, name)
+        return await run(self._builders, snapshot.finish, self.collection, folder, name)
 
     async def close(self) -> None:
         """Let the waiting writes finish, then close the log. A build under way is left: the log has its points."""

@@ -51,7 +51,7 @@ class Manifest(_Frozen):
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Make a manifest the newest one, durably."""
-    write_durably(folder / _file_name(manifest.number), seal_json(manifest.model_dump(mode="json")))
+    write_durably(manifest_path(folder, manifest.number), seal_json(manifest.model_dump(mode="json")))
 
 
 def read_manifests(folder: Path) -> tuple[list[Manifest], list[str]]:
@@ -59,7 +59,7 @@ def read_manifests(folder: Path) -> tuple[list[Manifest], list[str]]:
     readable, problems = [], []
     for number in sorted(_numbers(folder), reverse=True):
         try:
-            readable.append(read_manifest(folder / _file_name(number)))
+            readable.append(read_manifest(manifest_path(folder, number)))
         except Corrupt as error:
             problems.append(error.message)
     if not readable:
@@ -73,7 +73,7 @@ def read_manifest(path: Path) -> Manifest:
         manifest = Manifest.model_validate(unseal_json(path))
     except ValidationError as error:
         raise Corrupt(f"{path} is no manifest of format {FORMAT}: {error.errors()[0]['msg']}") from error
-    if path.name != _file_name(manifest.number):
+    if path != manifest_path(path.parent, manifest.number):
         raise Corrupt(f"{path} holds manifest {manifest.number}")
     return manifest
 
@@ -82,7 +82,7 @@ def drop_manifests_before(folder: Path, number: int) -> None:
     """Remove manifests with smaller numbers, and the dead bitmaps that belong to them."""
     for old in _numbers(folder):
         if old < number:
-            (folder / _file_name(old)).unlink()
+            manifest_path(folder, old).unlink()
             for bitmap in folder.glob(f"dead-{old:08d}-*.bits"):
                 bitmap.unlink()
 
@@ -113,5 +113,6 @@ def _numbers(folder: Path) -> list[int]:
     return [int(path.name[len(_PREFIX) : -len(_SUFFIX)]) for path in folder.glob(f"{_PREFIX}*{_SUFFIX}")]
 
 
-def _file_name(number: int) -> str:
-    return f"{_PREFIX}{number:08d}{_SUFFIX}"
+def manifest_path(folder: Path, number: int) -> Path:
+    """Where manifest `number` of a collection lies."""
+    return folder / f"{_PREFIX}{number:08d}{_SUFFIX}"

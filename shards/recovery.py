@@ -48,8 +48,7 @@ def create_collection(folder: Path, uid: str, spec: CollectionSpec) -> None:
     make_folder(folder / SEGMENTS_FOLDER)
     make_folder(folder / WAL_FOLDER)
     write_manifest(folder, Manifest(number=1))
-    content = {"format": FORMAT, "uid": uid, "spec": spec.model_dump(mode="json")}
-    write_durably(folder / COLLECTION_FILE, seal_json(content))
+    write_spec(folder, uid, spec)
 
 
 def open_collection(folder: Path, uid: str, settings: ShardSettings) -> Opened:
@@ -112,6 +111,12 @@ def _open_at(
         for damage in segment.damages
     ]
     return Opened(collection, tuple(notes))
+
+
+def write_spec(folder: Path, uid: str, spec: CollectionSpec) -> None:
+    """The last file of a collection that is made: with it, the collection is there."""
+    content = {"format": FORMAT, "uid": uid, "spec": spec.model_dump(mode="json")}
+    write_durably(folder / COLLECTION_FILE, seal_json(content))
 
 
 def read_spec(folder: Path, uid: str) -> CollectionSpec:

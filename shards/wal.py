@@ -103,10 +103,10 @@ class Wal:
 
     def drop_through(self, lsn: int) -> None:
         """Remove the files whose every op has an LSN up to `lsn`."""
-        starts = _file_starts(self.folder)
+        starts = log_starts(self.folder)
         for start, following in pairwise(starts):
             if following <= lsn + 1:
-                (self.folder / _file_name(start)).unlink()
+                log_path(self.folder, start).unlink()
 
     def close(self, clean: bool = True) -> None:
         """Close the file; `clean` leaves the mark that every op up to the last is durable."""
@@ -117,7 +117,7 @@ class Wal:
     def _open_for_append(self) -> int:
         if self._file is None:
             (self.folder / CLEAN_MARK).unlink(missing_ok=True)
-            path = self.folder / _file_name(self.next_lsn)
+            path = log_path(self.folder, self.next_lsn)
             self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
             self._file_bytes = os.fstat(self._file).st_size
             try:
@@ -218,17 +218,19 @@ def _weigh(place: _Place, bad: BadFrame, proven_lsn: int) -> TornTail:
 
 
 def _files(folder: Path) -> Iterator[tuple[int, Path, bool]]:
-    starts = _file_starts(folder)
+    starts = log_starts(folder)
     for start in starts:
-        yield start, folder / _file_name(start), start == starts[-1]
+        yield start, log_path(folder, start), start == starts[-1]
 
 
-def _file_starts(folder: Path) -> list[int]:
+def log_starts(folder: Path) -> list[int]:
+    """The first LSN of each file of a log, ascending."""
     return sorted(int(path.name[len(_PREFIX) : -len(_SUFFIX)]) for path in folder.glob(f"{_PREFIX}*{_SUFFIX}"))
 
 
-def _file_name(first_lsn: int) -> str:
-    return f"{_PREFIX}{first_lsn:020d}{_SUFFIX}"
+def log_path(folder: Path, first_lsn: int) -> Path:
+    """Where the file lies that begins at an LSN."""
+    return folder / f"{_PREFIX}{first_lsn:020d}{_SUFFIX}"
 
 
 def _clean_mark(folder: Path) -> int:

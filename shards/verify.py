@@ -69,6 +69,8 @@ class Verification:
             self.byte_count += path.stat().st_size
 
     def add(self, severity: Severity, path: Path, what: str, advice: str) -> None:
+        """Note a finding. `what` may begin with the path, as errors do."""
+        what = what.removeprefix(f"{path} ")
         self.findings.append(Finding(path, what, severity, advice))
 
     def leftover(self, path: Path, what: str) -> None:
@@ -104,6 +106,7 @@ class _Way:
     segments: list[str] = field(default_factory=list)
     obstacles: list[tuple[Path, str]] = field(default_factory=list)
     cut: TornTail | None = None
+    log_is_whole: bool = False
 
 
 class _CollectionCheck:
@@ -116,6 +119,8 @@ class _CollectionCheck:
         self.segments: dict[str, SegmentCheck | Corrupt] = {}
         self.attached: set[str] = set()
         """Segments that the log names."""
+        self.log_is_whole = False
+        """Otherwise nobody knows what else is needed, and nothing is called a leftover."""
 
     def run(self) -> None:
         """Add everything that is found to the result."""
@@ -138,9 +143,9 @@ class _CollectionCheck:
                 self._lost(path, what)
         if not manifests and not unreadable:
             self._lost(self.folder, "it has no manifest")
-        named = {entry.name for manifest in manifests for entry in manifest.segments} | self.attached
-        for path, what in self._leftovers(manifests, named):
-            self.result.leftover(path, what)
+        if manifests and not unreadable and self.log_is_whole:
+            for path, what in self._leftovers(manifests):
+                self.result.leftover(path, what)
 
     def _lost(self, path: Path, what: str) -> None:
         self.result.add(Severity.LOST, path, what, RESTORE)
@@ -164,6 +169,7 @@ class _CollectionCheck:
         """Which manifest opening takes, and what each of them meets."""
         durable_lsn = max(manifest.durable_lsn for manifest in manifests)
         ways = [self._way(manifest, durable_lsn) for manifest in manifests]
+        self.log_is_whole = all(way.log_is_whole for way in ways)
         taken = next((way for way in ways if not way.obstacles), None)
         told: set[tuple[Path, str]] = set()
         for way in ways:
@@ -220,6 +226,7 @@ class _CollectionCheck:
 
         try:
             _, way.cut = walk_log(self.folder / WAL_FOLDER, manifest.applied_lsn, durable_lsn, visit)
+            way.log_is_whole = way.cut is None
         except Corrupt as error:
             way.obstacles.append((self.folder / WAL_FOLDER, error.message))
         for name in dict.fromkeys(way.segments):
@@ -258,7 +265,8 @@ class _CollectionCheck:
             return self.folder / entry.dead_file, error.message
         return None
 
-    def _leftovers(self, manifests: list[Manifest], named: set[str]) -> Iterator[tuple[Path, str]]:
+    def _leftovers(self, manifests: list[Manifest]) -> Iterator[tuple[Path, str]]:
+        named = {entry.name for manifest in manifests for entry in manifest.segments} | self.attached
         known = {COLLECTION_FILE, WAL_FOLDER, SEGMENTS_FOLDER}
         known |= {entry.dead_file for manifest in manifests for entry in manifest.segments if entry.dead_file}
         for path in _listed(self.folder):
@@ -269,7 +277,7 @@ class _CollectionCheck:
                 yield path, "it is no part of the log"
         for path in _listed(self.folder / SEGMENTS_FOLDER):
             if path.name not in named:
-                yield path, "no manifest and no write in the log names this segment"
+                yield path, "no manifest and no write in the log names this segment (a load that was not committed?)"
         for name, check in self.segments.items():
             for path in _listed(self.folder / SEGMENTS_FOLDER / name):
                 if not isinstance(check, Corrupt) and path.name not in {*check.header.files, HEADER_FILE}:

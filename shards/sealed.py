@@ -41,6 +41,8 @@ class SealedSegment:
         self.header = header
         self.lsn = lsn
         self.damages = damages
+        self.needs_rebuild = bool(damages)
+        """A file is damaged that this segment does without: it should be built anew from the others."""
         self.exact_scan_bytes = 0
         rows, dim = header.row_count, header.dim
         self._graph = graph
@@ -79,11 +81,6 @@ class SealedSegment:
     @property
     def file_bytes(self) -> int:
         return sum(seal.byte_count for seal in self.header.files.values())
-
-    @property
-    def needs_rebuild(self) -> bool:
-        """Whether a file is damaged that this segment does without: it should be built anew from the others."""
-        return bool(self.damages)
 
     @property
     def dead(self) -> npt.NDArray[np.bool_] | None:

@@ -17,6 +17,8 @@ from shards import sealing
 from shards.bulk import BulkSession
 from shards.collection import ShardCollection
 from shards.errors import Corrupt, ShardUnavailable, ShoalError
+from shards.host import ShardHost
+from shards.identity import ShardIdentity, create_shard_folder
 from shards.point_ids import UUID_BASE
 from shards.recovery import create_collection, open_collection
 from shards.segment_files import seal_json
@@ -240,7 +242,11 @@ def newest_manifest(story: Story) -> Path:
 
 
 def newest_segment(story: Story) -> Path:
-    return max((story.folder / "segments").iterdir(), key=lambda path: path.name)
+    return newest_segment_of(story.folder)
+
+
+def newest_segment_of(folder: Path) -> Path:
+    return max((folder / "segments").iterdir(), key=lambda path: path.name)
 
 
 def flip_byte(path: Path, place: int = -1) -> None:
@@ -438,3 +444,20 @@ def test_operations_that_were_sealed_are_known_while_the_log_has_them(story: Sto
     story.seal()
     story.reopen()
     assert story.collection.history.lsn_of(op_id) == lsn
+
+
+def test_what_is_done_without_is_logged(story: Story, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sealed_and_tail(story)
+    identity = ShardIdentity("c", 0, "n")
+    create_shard_folder(tmp_path / "0", identity)
+    shutil.move(story.folder, tmp_path / "0" / UID)
+    path = newest_segment_of(tmp_path / "0" / UID) / "graph.hnsw"
+    path.unlink()
+    host = ShardHost(tmp_path / "0", identity, b"secret")
+    host.start()
+    try:
+        host.ensure_collection(UID, spec_of(), 1, create=False)
+        assert host.describe().collections == {UID: None}
+    finally:
+        host.stop()
+    assert f"recovery: {path} is damaged (it is missing)" in caplog.text

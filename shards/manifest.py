@@ -57,7 +57,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
 def read_manifests(folder: Path) -> tuple[list[Manifest], list[str]]:
     """The readable manifests, newest first, and what is wrong with the others. Raises Corrupt where none is."""
     readable, problems = [], []
-    for number in sorted(_numbers(folder), reverse=True):
+    for number in sorted(manifest_numbers(folder), reverse=True):
         try:
             readable.append(read_manifest(manifest_path(folder, number)))
         except Corrupt as error:
@@ -80,7 +80,7 @@ def read_manifest(path: Path) -> Manifest:
 
 def drop_manifests_before(folder: Path, number: int) -> None:
     """Remove manifests with smaller numbers, and the dead bitmaps that belong to them."""
-    for old in _numbers(folder):
+    for old in manifest_numbers(folder):
         if old < number:
             manifest_path(folder, old).unlink()
             for bitmap in folder.glob(f"dead-{old:08d}-*.bits"):
@@ -109,8 +109,10 @@ def read_dead(folder: Path, entry: SegmentEntry, row_count: int) -> npt.NDArray[
     return np.unpackbits(np.frombuffer(content, np.uint8), count=row_count).view(np.bool_)
 
 
-def _numbers(folder: Path) -> list[int]:
-    return [int(path.name[len(_PREFIX) : -len(_SUFFIX)]) for path in folder.glob(f"{_PREFIX}*{_SUFFIX}")]
+def manifest_numbers(folder: Path) -> list[int]:
+    """The numbers of a collection's manifests, readable or not. A copy that somebody made beside them is none."""
+    numbers = (path.name[len(_PREFIX) : -len(_SUFFIX)] for path in folder.glob(f"{_PREFIX}*{_SUFFIX}"))
+    return [int(number) for number in numbers if number.isdecimal()]
 
 
 def manifest_path(folder: Path, number: int) -> Path:

@@ -22,7 +22,7 @@ from shards.bulk import session_of
 from shards.collection import SEGMENTS_FOLDER, ShardCollection
 from shards.disk import make_folder, write_durably
 from shards.errors import Corrupt, ShardUnavailable
-from shards.manifest import Manifest, read_dead, read_manifests, write_manifest
+from shards.manifest import Manifest, manifest_numbers, read_dead, read_manifests, write_manifest
 from shards.schema import CollectionSpec
 from shards.segment_files import seal_json, unseal_json
 from shards.settings import ShardSettings
@@ -81,7 +81,7 @@ def _open_at(
     wal, recovery = open_wal(folder / WAL_FOLDER, manifest.applied_lsn, manifest.durable_lsn)
     collection = ShardCollection(folder, spec, settings, wal)
     collection.applied_lsn = manifest.applied_lsn
-    collection.manifest_number = max(int(path.stem.split("-")[1]) for path in folder.glob("manifest-*.json"))
+    collection.manifest_number = max(manifest_numbers(folder))
     for entry in manifest.segments:
         if entry.lsn > manifest.applied_lsn:
             continue  # attached behind this manifest's log position: the replay brings it

@@ -21,7 +21,7 @@ from shards.collection import SEGMENTS_FOLDER
 from shards.errors import Corrupt, ShoalError
 from shards.identity import IDENTITY_FILE, LOCK_FILE, ShardIdentity, check_shard_folder
 from shards.log_frame import LogFrame, OpKind
-from shards.manifest import Manifest, SegmentEntry, read_dead, read_manifest
+from shards.manifest import Manifest, SegmentEntry, manifest_numbers, manifest_path, read_dead, read_manifest
 from shards.recovery import COLLECTION_FILE, WAL_FOLDER, read_spec
 from shards.schema import CollectionSpec
 from shards.segment_check import SegmentCheck, check_segment
@@ -153,7 +153,8 @@ class _CollectionCheck:
     def _read_manifests(self) -> tuple[list[Manifest], list[tuple[Path, str]]]:
         """The readable ones, newest first, and the others."""
         readable, unreadable = [], []
-        for path in sorted(self.folder.glob("manifest-*.json"), reverse=True):
+        for number in sorted(manifest_numbers(self.folder), reverse=True):
+            path = manifest_path(self.folder, number)
             self.result.count(path)
             try:
                 readable.append(read_manifest(path))

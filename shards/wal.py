@@ -224,8 +224,9 @@ def _files(folder: Path) -> Iterator[tuple[int, Path, bool]]:
 
 
 def log_starts(folder: Path) -> list[int]:
-    """The first LSN of each file of a log, ascending."""
-    return sorted(int(path.name[len(_PREFIX) : -len(_SUFFIX)]) for path in folder.glob(f"{_PREFIX}*{_SUFFIX}"))
+    """The first LSN of each file of a log, ascending. A copy that somebody made beside them is none."""
+    starts = (path.name[len(_PREFIX) : -len(_SUFFIX)] for path in folder.glob(f"{_PREFIX}*{_SUFFIX}"))
+    return sorted(int(start) for start in starts if start.isdecimal())
 
 
 def log_path(folder: Path, first_lsn: int) -> Path:

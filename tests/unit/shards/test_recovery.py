@@ -461,3 +461,12 @@ def test_what_is_done_without_is_logged(story: Story, tmp_path: Path, caplog: py
     finally:
         host.stop()
     assert f"recovery: {path} is damaged (it is missing)" in caplog.text
+
+
+def test_copies_that_somebody_made_beside_the_files_are_none_of_them(story: Story) -> None:
+    sealed_and_tail(story)
+    for path in (newest_manifest(story), max((story.folder / "wal").glob("wal-*"))):
+        shutil.copy(path, path.with_name(path.stem + " (copy)" + path.suffix))
+    assert story.reopen() == ()
+    story.seal()
+    assert story.reopen() == ()

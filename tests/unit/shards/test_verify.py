@@ -176,6 +176,7 @@ def test_leftovers_are_noted(story: Story) -> None:
     shard = story.folder.parent
     names = [
         *(f"{'f' * 32}.dropped/x", f"{'9' * 32}/segments/x", f"{UID}/manifest-00000009.json.tmp"),
+        *(f"{UID}/manifest-00000003 (copy).json", f"{UID}/wal/wal-x.log"),
         *(f"{UID}/segments/bulk-1.building/vectors.f32", f"{UID}/wal/notes.txt"),
         segment(story).relative_to(shard).as_posix() + "/other.bin",
     ]
@@ -187,7 +188,7 @@ def test_leftovers_are_noted(story: Story) -> None:
     assert {finding.severity for finding in found} == {NOTE}
     assert {finding.path.relative_to(shard).as_posix() for finding in found} == {
         *(names[0].removesuffix("/x"), names[1].removesuffix("/segments/x"), names[2]),
-        *(names[3].removesuffix("/vectors.f32"), *names[4:], f"{UID}/dead-00000099-seg.bits"),
+        *(names[3], names[4], names[5].removesuffix("/vectors.f32"), *names[6:], f"{UID}/dead-00000099-seg.bits"),
     }
     assert story.reopen() == ()
 

@@ -127,27 +127,28 @@ def read_header(folder: Path) -> SegmentHeader:
 
 
 def verify(folder: Path, header: SegmentHeader) -> list[Damage]:
-    """Every file of a segment that is missing, short, long, or holds other bytes than were written."""
+    """Every file of a segment that is missing, short, long, unreadable, or holds other bytes than were written."""
     damages = []
     for name, seal in header.files.items():
         path = folder / name
-        if not path.is_file():
-            damages.append(Damage(name, "it is missing"))
-        elif path.stat().st_size != seal.byte_count:
-            damages.append(Damage(name, f"it has {path.stat().st_size} bytes instead of {seal.byte_count}"))
-        elif seal_of(path) != seal.crc32c:
-            damages.append(Damage(name, "its checksum is wrong"))
+        try:
+            if not path.is_file():
+                damages.append(Damage(name, "it is missing"))
+            elif path.stat().st_size != seal.byte_count:
+                damages.append(Damage(name, f"it has {path.stat().st_size} bytes instead of {seal.byte_count}"))
+            elif seal_of(path) != seal.crc32c:
+                damages.append(Damage(name, "its checksum is wrong"))
+        except OSError as error:
+            damages.append(Damage(name, f"it can't be read: {error.strerror or error}"))
     return damages
 
 
 def seal_of(path: Path) -> int:
-    """CRC32C of a file, read through a mapping: no copy on the heap."""
-    if path.stat().st_size == 0:
-        return 0
+    """CRC32C of a file. Read, not mapped: of a bad sector a mapping makes a signal that ends the process, not an OSError."""
     checksum = google_crc32c.Checksum()
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        for start in range(0, len(mapped), _READ_BYTES):
-            checksum.update(mapped[start : start + _READ_BYTES])
+    with open(path, "rb", buffering=0) as file:
+        while block := file.read(_READ_BYTES):
+            checksum.update(block)
     return int.from_bytes(checksum.digest(), "big")
 
 

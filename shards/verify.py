@@ -91,7 +91,11 @@ def verify_shard(folder: Path, identity: ShardIdentity, expected_uids: Collectio
     held = {path.name: path for path in sorted(folder.iterdir())} if folder.is_dir() else {}
     for name, path in held.items():
         if _UID.fullmatch(name) and (name in expected_uids or (path / COLLECTION_FILE).exists()):
-            _CollectionCheck(path, result).run()
+            try:
+                _CollectionCheck(path, result).run()
+            except OSError as error:
+                what = f"a file of it can't be read: {error}; nothing else of it was looked at"
+                result.add(Severity.LOST, path, what, "look at the disk and at the rights; " + RESTORE)
         elif name not in (IDENTITY_FILE, LOCK_FILE):
             result.leftover(path, "it is no collection of this shard, or was never finished, or is being dropped")
     for uid in sorted(set(expected_uids) - set(held)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -237,3 +238,31 @@ def test_a_segment_of_another_collection_is_lost(story: Story) -> None:
     content = header.model_copy(update={"distance": Distance.MANHATTAN, "files": seals}).model_dump(mode="json")
     (segment(story) / "segment.json").write_bytes(files.seal_json(content))
     assert "8 dimensions, Manhattan" in the_finding(story, segment(story) / "segment.json", LOST).what
+
+
+def test_a_bad_sector_is_damage(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    both_manifests_need_the_first_segment(story)
+    real = files.seal_of
+
+    def fail(path: Path) -> int:
+        if path.name == bad and path.parent == segment(story):
+            raise OSError(errno.EIO, "Input/output error")
+        return real(path)
+
+    monkeypatch.setattr(files, "seal_of", fail)
+    bad = "graph.hnsw"
+    assert the_finding(story, segment(story) / bad, REPAIRABLE).what == "it can't be read: Input/output error"
+    assert len(story.reopen()) == 1
+    bad = "keys.bin"
+    assert the_finding(story, segment(story) / bad, LOST).what == "it can't be read: Input/output error"
+    refused(story)
+
+
+def test_what_can_not_be_read_at_all_is_lost(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "wal-1.log")
+
+    monkeypatch.setattr(verify_module, "walk_log", fail)
+    finding = the_finding(story, story.folder, LOST)
+    assert "wal-1.log" in finding.what
+    assert "look at the disk and at the rights" in finding.advice

@@ -13,6 +13,8 @@ import json
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from uuid import uuid4
@@ -100,6 +102,24 @@ def is_locked(path: Path) -> bool:
         os.close(lock)
 
 
+@contextmanager
+def held_still(path: Path) -> Iterator[None]:
+    """Inside, no cluster starts on the folder. Makes nothing. Raises Conflict if one runs on it already."""
+    try:
+        lock = os.open(path / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield
+        return
+    except OSError as error:
+        raise InvalidRequest(f"{path / LOCK_FILE} can't be read: {error.strerror}") from None
+    try:
+        if not wait_until(lambda: _try_lock(lock, fcntl.LOCK_SH), LOCK_PATIENCE_S):
+            raise Conflict(f"a cluster runs on {path}, and changes its files; `shoal down` ends it, then repeat")
+        yield
+    finally:
+        os.close(lock)
+
+
 def open_folder(path: Path) -> DataFolder:
     """The folder's identity, made if it is new. The caller holds the lock.
 
@@ -110,7 +130,7 @@ def open_folder(path: Path) -> DataFolder:
         identity = {"format": FORMAT, "cluster_id": uuid4().hex, "node_id": uuid4().hex}
         make_folder(path)
         write_durably(file, json.dumps(identity, indent=1).encode())
-    found = _read_identity(file)
+    found = read_identity(file)
     _make_secret(path / SECRET_FILE)
     for folder in (path / RUN_FILE, path / LOG_FILE):
         folder.parent.mkdir(exist_ok=True)
@@ -168,7 +188,8 @@ def _check_ours(path: Path) -> None:
         )
 
 
-def _read_identity(file: Path) -> dict[str, str]:
+def read_identity(file: Path) -> dict[str, str]:
+    """What shoal.json says. Raises InvalidRequest, Corrupt, or Conflict for another format, naming the file."""
     try:
         found = json.loads(file.read_bytes())
     except OSError as error:

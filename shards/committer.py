@@ -20,9 +20,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from shards import sealing
+from shards import sealing, snapshot
 from shards.collection import FrozenSegment, ShardCollection
 from shards.compaction import Merge, SegmentWeight, plan_merge, plan_seal
 from shards.errors import Corrupt, ShardUnavailable
@@ -30,6 +31,7 @@ from shards.growing import rows_that_fit
 from shards.log_frame import LogOp
 from shards.op_history import NO_OP_ID
 from shards.sealed import SealedSegment
+from shards.snapshot import Snapshot
 
 GROUP_BYTES_MAX = 32 * 1024 * 1024
 """A group commit's size: bounds its fsync, and the frame that a recovery reads at once."""
@@ -106,6 +108,16 @@ class Committer:
             self._seal_task = loop.create_task(self._seal_all())
         if self._compact_task is None and self._due_merge() is not None:
             self._compact_task = loop.create_task(self._compact_all())
+
+    async def snapshot(self, folder: Path, name: str) -> Snapshot:
+        """Snapshot everything that was acknowledged as `folder`/`name`; see shards/snapshot.py. Writes and searches go on:
+        only the links are made on the disk thread, so that log and manifests stand still meanwhile.
+        """
+        if self._closed:
+            raise ShardUnavailable("the shard is stopping")
+        run = asyncio.get_running_loop().run_in_executor
+        await run(self._disk, snapshot.link, self.collection, folder, name)
+        return await run(self._builders.compactions, snapshot.finish, self.collection, folder, name)
 
     async def close(self) -> None:
         """Let the waiting writes finish, then close the log. A build under way is left: the log has its points."""

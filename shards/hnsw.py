@@ -5,7 +5,8 @@
 - `knn_query` throws for the whole batch when one row finds fewer than k. k is clamped to what the graph holds; on a
   throw each row is tried alone, and the rows that still fail come back unfound for the caller to scan.
 - `save_index` ignores I/O errors: the length is compared with what the index says of itself; the caller checksums.
-- `load_index` trusts its bytes: callers verify length and checksum first (shards/segment_files.py does).
+- `load_index` trusts its bytes: callers verify length and checksum first (shards/segment_files.py does), and the file's
+  own header is compared with the shape that is expected (shards/graph_file.py).
 - Adding and searching at once is not allowed: a graph is built by one owner, then only searched.
 
 Cosine vectors arrive normalised, so they use the `ip` space: hnswlib's `cosine` would normalise again at each call.
@@ -22,6 +23,7 @@ import numpy as np
 from shards.batch import Vectors
 from shards.distance import Distance
 from shards.errors import Corrupt, StorageFull
+from shards.graph_file import GraphFileShape, check_parameters
 from shards.index import SegmentHits
 from shards.schema import HnswSpec
 
@@ -40,6 +42,10 @@ class GraphShape:
     dim: int
     distance: Distance
     hnsw: HnswSpec
+
+    def file_shape(self, row_count: int) -> GraphFileShape:
+        """What the file of such a graph has to be."""
+        return GraphFileShape(self.dim, self.hnsw.m, row_count)
 
 
 def predict_graph_bytes(shape: GraphShape, capacity: int) -> int:
@@ -77,9 +83,15 @@ class HnswGraph:
     def load(cls, path: Path, shape: GraphShape, row_count: int, capacity: int = 0) -> HnswGraph:
         """The graph that `save` wrote, with room for `capacity` rows (at least its own). The caller has verified the
         file's length and checksum.
+
+        Raises Corrupt where it is a graph of another shape, and hnswlib has not seen a byte of it.
         """
+        check_parameters(path, shape.file_shape(row_count))
         index = hnswlib.Index(space=_SPACES[shape.distance], dim=shape.dim)
-        index.load_index(str(path), max_elements=max(row_count, capacity))
+        try:
+            index.load_index(str(path), max_elements=max(row_count, capacity))
+        except RuntimeError as error:
+            raise Corrupt(f"{path} could not be loaded: {error}") from error
         if index.get_current_count() != row_count or index.M != shape.hnsw.m:
             raise Corrupt(
                 f"{path} holds {index.get_current_count()} rows with m={index.M}, not {row_count}, {shape.hnsw.m}"

@@ -21,6 +21,8 @@ from shards.segment_files import seal_json, unseal_json
 
 FORMAT = 1
 KEPT_COUNT = 2
+FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+"""What a manifest names lies in the collection's own folder."""
 _PREFIX, _SUFFIX = "manifest-", ".json"
 
 
@@ -35,10 +37,10 @@ class SegmentEntry(_Frozen):
     same name: the bitmap is not for those.
     """
 
-    name: str
+    name: Annotated[str, Field(pattern=FILE_NAME)]
     lsn: Annotated[int, Field(ge=0)]
     keys_crc32c: int | None = None
-    dead_file: str | None = None
+    dead_file: Annotated[str, Field(pattern=FILE_NAME)] | None = None
     dead_crc32c: int = 0
 
 
@@ -62,34 +64,44 @@ class Manifest(_Frozen):
     durable_lsn: Annotated[int, Field(ge=0)] = 0
     segments: tuple[SegmentEntry, ...] = ()
     merged_sessions: tuple[SessionEntry, ...] = ()
-    history_file: str | None = None
+    history_file: Annotated[str, Field(pattern=FILE_NAME)] | None = None
     history_crc32c: int = 0
 
 
 def write_manifest(folder: Path, manifest: Manifest, disk: Disk = REAL_DISK) -> None:
     """Make a manifest the newest one, durably."""
-    disk.write_durably(folder / _file_name(manifest.number), seal_json(manifest.model_dump(mode="json")))
+    disk.write_durably(manifest_path(folder, manifest.number), seal_json(manifest.model_dump(mode="json")))
 
 
 def read_manifests(folder: Path) -> tuple[list[Manifest], list[str]]:
     """The readable manifests, newest first, and what is wrong with the others. Raises Corrupt where none is."""
     readable, problems = [], []
-    for number in sorted(_numbers(folder), reverse=True):
-        path = folder / _file_name(number)
+    for number in sorted(manifest_numbers(folder), reverse=True):
         try:
-            readable.append(Manifest.model_validate(unseal_json(path)))
-        except (Corrupt, ValidationError) as error:
-            problems.append(error.message if isinstance(error, Corrupt) else f"{path}: {error.errors()[0]['msg']}")
+            readable.append(read_manifest(manifest_path(folder, number)))
+        except Corrupt as error:
+            problems.append(error.message)
     if not readable:
         raise Corrupt(f"{folder} has no readable manifest: {'; '.join(problems) or 'there is none'}")
     return readable, problems
 
 
+def read_manifest(path: Path) -> Manifest:
+    """One manifest. Raises Corrupt, naming the file."""
+    try:
+        manifest = Manifest.model_validate(unseal_json(path))
+    except ValidationError as error:
+        raise Corrupt(f"{path} is no manifest of format {FORMAT}: {error.errors()[0]['msg']}") from error
+    if path != manifest_path(path.parent, manifest.number):
+        raise Corrupt(f"{path} holds manifest {manifest.number}")
+    return manifest
+
+
 def drop_manifests_before(folder: Path, number: int, disk: Disk = REAL_DISK) -> None:
     """Remove manifests with smaller numbers, and the files that belong to them."""
-    for old in _numbers(folder):
+    for old in manifest_numbers(folder):
         if old < number:
-            disk.unlink(folder / _file_name(old))
+            disk.unlink(manifest_path(folder, old))
             for beside in (*folder.glob(f"dead-{old:08d}-*.bits"), *folder.glob(f"ops-{old:08d}.bin")):
                 disk.unlink(beside)
 
@@ -139,9 +151,12 @@ def _read_checked(path: Path, checksum: int) -> bytes:
     return content
 
 
-def _numbers(folder: Path) -> list[int]:
-    return [int(path.name[len(_PREFIX) : -len(_SUFFIX)]) for path in folder.glob(f"{_PREFIX}*{_SUFFIX}")]
+def manifest_numbers(folder: Path) -> list[int]:
+    """The numbers of a collection's manifests, readable or not. A copy that somebody made beside them is none."""
+    numbers = (path.name[len(_PREFIX) : -len(_SUFFIX)] for path in folder.glob(f"{_PREFIX}*{_SUFFIX}"))
+    return [int(number) for number in numbers if number.isdecimal()]
 
 
-def _file_name(number: int) -> str:
-    return f"{_PREFIX}{number:08d}{_SUFFIX}"
+def manifest_path(folder: Path, number: int) -> Path:
+    """Where manifest `number` of a collection lies."""
+    return folder / f"{_PREFIX}{number:08d}{_SUFFIX}"

@@ -7,6 +7,8 @@ than `OPS_KEPT` others is forgotten.
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import numpy as np
 
 from shards.errors import Corrupt
@@ -22,7 +24,8 @@ class OpHistory:
     """Operation id (16 bytes) -> LSN, the newest `OPS_KEPT`."""
 
     def __init__(self) -> None:
-        self._lsn_of: dict[bytes, int] = {}
+        # Not a dict: finding the first entry of one that is always emptied at its front takes longer and longer.
+        self._lsn_of: OrderedDict[bytes, int] = OrderedDict()
 
     def add(self, op_id: bytes, lsn: int) -> None:
         """Remember that the operation was applied at `lsn`."""
@@ -30,7 +33,7 @@ class OpHistory:
             return
         self._lsn_of[op_id] = lsn
         if len(self._lsn_of) > OPS_KEPT:
-            del self._lsn_of[next(iter(self._lsn_of))]
+            self._lsn_of.popitem(last=False)
 
     def lsn_of(self, op_id: bytes) -> int | None:
         """The LSN at which the operation was applied, if it was."""

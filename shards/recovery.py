@@ -7,8 +7,9 @@
 
 Opening takes the newest manifest whose segments are whole (the older one where the newest is damaged), and replays
 the log behind it. Where a bulk load attached a segment, the log says at which LSN: the segment joins when the replay
-gets there. Nothing here ever makes an empty collection out of a missing or damaged one. What a crash left visible
-but not durable (a name, the log's last frame) is made durable before anything is built on it.
+gets there. A segment that does without a damaged file (shards/sealed.py) is opened, and noted. Nothing here ever makes
+an empty collection out of a missing or damaged one. What a crash left visible but not durable (a name, the log's last
+frame) is made durable before anything is built on it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,15 @@ from pydantic import ValidationError
 from shards.collection import BULK_PREFIX, SEGMENTS_FOLDER, ShardCollection, session_of
 from shards.disk import REAL_DISK, Disk
 from shards.errors import Corrupt, ShardUnavailable
-from shards.manifest import Manifest, SegmentEntry, read_dead, read_history, read_manifests, write_manifest
+from shards.manifest import (
+    Manifest,
+    SegmentEntry,
+    manifest_numbers,
+    read_dead,
+    read_history,
+    read_manifests,
+    write_manifest,
+)
 from shards.schema import CollectionSpec
 from shards.sealed import SealedSegment
 from shards.segment_files import seal_json, unseal_json
@@ -48,8 +57,7 @@ def create_collection(folder: Path, uid: str, spec: CollectionSpec, disk: Disk =
     disk.make_folder(folder / SEGMENTS_FOLDER)
     disk.make_folder(folder / WAL_FOLDER)
     write_manifest(folder, Manifest(number=1), disk)
-    content = {"format": FORMAT, "uid": uid, "spec": spec.model_dump(mode="json")}
-    disk.write_durably(folder / COLLECTION_FILE, seal_json(content))
+    write_spec(folder, uid, spec, disk)
 
 
 def open_collection(folder: Path, uid: str, settings: ShardSettings, disk: Disk = REAL_DISK) -> Opened:
@@ -57,7 +65,7 @@ def open_collection(folder: Path, uid: str, settings: ShardSettings, disk: Disk 
 
     Raises ShardUnavailable where its files are missing, Corrupt, naming the file, where they are damaged.
     """
-    spec = _read_spec(folder, uid)
+    spec = read_spec(folder, uid)
     # A crash may have left names that are seen but not durable; what comes now stands on them.
     for named in (folder.parent, folder, folder / SEGMENTS_FOLDER):
         if named.exists():
@@ -87,7 +95,7 @@ def _open_at(folder: Path, spec: CollectionSpec, settings: ShardSettings, manife
     wal, recovery = open_wal(folder / WAL_FOLDER, manifest.applied_lsn, manifest.durable_lsn, disk)
     collection = ShardCollection(folder, spec, settings, wal)
     collection.applied_lsn = manifest.applied_lsn
-    collection.manifest_number = max(int(path.stem.split("-")[1]) for path in folder.glob("manifest-*.json"))
+    collection.manifest_number = max(manifest_numbers(folder))
     collection.history.restore(read_history(folder, manifest))
     for merged in manifest.merged_sessions:
         session_id = bytes.fromhex(merged.session)
@@ -113,6 +121,11 @@ def _open_at(folder: Path, spec: CollectionSpec, settings: ShardSettings, manife
             f"{folder / WAL_FOLDER / cut.file}: {cut.byte_count} bytes behind offset {cut.offset}"
             f" (LSN {cut.first_lsn}) were cut, no write in them had been acknowledged: {cut.reason}"
         )
+    notes += [
+        f"{segment.folder / damage.file} is damaged ({damage.reason}); its segment does without, until it is built anew"
+        for segment in collection.sealed
+        for damage in segment.damages
+    ]
     return Opened(collection, tuple(notes))
 
 
@@ -139,7 +152,14 @@ def _open_entry(collection: ShardCollection, entry: SegmentEntry) -> SealedSegme
     return segment
 
 
-def _read_spec(folder: Path, uid: str) -> CollectionSpec:
+def write_spec(folder: Path, uid: str, spec: CollectionSpec, disk: Disk = REAL_DISK) -> None:
+    """The last file of a collection that is made: with it, the collection is there."""
+    content = {"format": FORMAT, "uid": uid, "spec": spec.model_dump(mode="json")}
+    disk.write_durably(folder / COLLECTION_FILE, seal_json(content))
+
+
+def read_spec(folder: Path, uid: str) -> CollectionSpec:
+    """What the collection is made of. Raises ShardUnavailable where the file is missing, Corrupt where it is not right."""
     path = folder / COLLECTION_FILE
     if not path.exists():
         raise ShardUnavailable(f"{path} is missing: this shard has lost the collection's files; restore them")

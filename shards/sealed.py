@@ -2,6 +2,9 @@
 
 Vectors, keys, versions and payloads are mapped files: read where exact search, `with_vectors` or an answer needs
 them, and reclaimable by the system. On the heap: the graph, and one byte a row once a row has died.
+
+A file that the others can replace is done without where it is damaged: without a graph every search is exact, without
+the order of the keys they are sorted again, on the heap. `damages` says so, until the segment is built anew.
 """
 
 from __future__ import annotations
@@ -27,19 +30,30 @@ WIDEN_FACTOR = 4
 class SealedSegment:
     """One segment. `lsn`: the version of its rows where it has no file for them (an attached segment)."""
 
-    def __init__(self, folder: Path, header: files.SegmentHeader, graph: HnswGraph | None, lsn: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        header: files.SegmentHeader,
+        graph: HnswGraph | None,
+        lsn: int,
+        damages: tuple[files.Damage, ...] = (),
+    ) -> None:
         self.folder = folder
         self.header = header
         self.lsn = lsn
+        self.damages = damages
+        self.needs_rebuild = bool(damages)
+        """A file is damaged that this segment does without: it should be built anew from the others."""
         self.exact_scan_bytes = 0
-        self.needs_rebuild = False
-        """Its graph is damaged: it is to be built anew from the vectors."""
         rows, dim = header.row_count, header.dim
         self._graph = graph
         self._vector_bytes = 4 * rows * dim
         self._vectors = files.map_array(folder / files.VECTORS, np.dtype(np.float32)).reshape(rows, dim)
         self._keys = files.map_keys(folder, header)
-        self._order = files.map_array(folder / files.ORDER, np.dtype(np.int64))
+        if any(damage.file == files.ORDER for damage in damages):
+            self._order = np.argsort(self._keys, kind="stable")
+        else:
+            self._order = files.map_array(folder / files.ORDER, np.dtype(np.int64))
         self._offsets = files.map_array(folder / files.OFFSETS, np.dtype(np.uint64))
         self._payloads = files.map_array(folder / files.PAYLOAD, np.dtype(np.uint8)).data
         has_versions = files.VERSIONS in header.files
@@ -184,13 +198,19 @@ class SealedSegment:
 def open_segment(folder: Path, lsn: int, graph: HnswGraph | None = None) -> SealedSegment:
     """Open a segment whose every file is first compared with its header; `graph` where it was just built.
 
-    Raises Corrupt, naming the folder and the file. (Rebuilding a damaged graph from its vectors comes with the
-    engine's next step; damaged bytes never reach hnswlib.)
+    What is damaged and can be made anew becomes the segment's `damages`. Raises Corrupt, naming folder and file, for any
+    other damage. Damaged bytes never reach hnswlib, nor do those of another graph.
     """
     header = files.read_header(folder)
-    damages = files.verify(folder, header) if graph is None else []
-    if damages:
-        raise Corrupt(f"{folder / damages[0].file} is damaged: {damages[0].reason}")
-    if graph is None and files.GRAPH in header.files:
-        graph = HnswGraph.load(folder / files.GRAPH, header.shape, header.row_count)
-    return SealedSegment(folder, header, graph, lsn)
+    if graph is not None:
+        return SealedSegment(folder, header, graph, lsn)
+    damages = files.verify(folder, header)
+    for damage in damages:
+        if damage.file not in files.REBUILDABLE:
+            raise Corrupt(f"{folder / damage.file} is damaged: {damage.reason}")
+    if files.GRAPH in header.files and not any(damage.file == files.GRAPH for damage in damages):
+        try:
+            graph = HnswGraph.load(folder / files.GRAPH, header.shape, header.row_count)
+        except Corrupt as error:
+            damages.append(files.Damage(files.GRAPH, error.message))
+    return SealedSegment(folder, header, graph, lsn, tuple(damages))

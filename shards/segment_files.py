@@ -10,7 +10,8 @@
     graph.hnsw     hnswlib's own format; absent where the distance has no graph
 
 A segment is built in a folder with a temporary suffix and renamed when every byte is durable: a folder under its
-final name is whole, or damaged since. `verify` compares every file with the header before anything reads it.
+final name is whole, or damaged since. `verify` compares every file with the header before anything reads it; what is
+in `REBUILDABLE` follows from the other files, so that a segment can do without.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Annotated, Any
 
 import google_crc32c
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from shards.disk import REAL_DISK, Disk
 from shards.distance import Distance
@@ -36,6 +37,8 @@ FORMAT = 1
 HEADER_FILE = "segment.json"
 VECTORS, KEYS, ORDER, VERSIONS = "vectors.f32", "keys.bin", "order.i64", "versions.u64"
 OFFSETS, PAYLOAD, GRAPH = "offsets.u64", "payload.bin", "graph.hnsw"
+REBUILDABLE = frozenset({ORDER, GRAPH})
+"""Follow from keys and vectors."""
 _READ_BYTES = 8 * 1024 * 1024
 
 
@@ -48,7 +51,10 @@ class FileSeal(BaseModel):
 
 
 class SegmentHeader(BaseModel):
-    """What a segment is. `live_count`: rows that no later row of the segment superseded."""
+    """What a segment is. `live_count`: rows that no later row of the segment superseded.
+
+    Lengths agree with the counts, so that files of these lengths can be mapped without a further look.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     format: int = FORMAT
@@ -63,6 +69,27 @@ class SegmentHeader(BaseModel):
     @property
     def shape(self) -> GraphShape:
         return GraphShape(self.dim, self.distance, self.hnsw)
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> SegmentHeader:
+        rows = self.row_count
+        if self.key_bytes not in (NARROW.itemsize, WIDE.itemsize) or self.live_count > rows:
+            raise ValueError(
+                f"{rows} rows, {self.live_count} of them live, can't have keys of {self.key_bytes} bytes"
+            )
+        lengths = {
+            VECTORS: 4 * rows * self.dim,
+            KEYS: self.key_bytes * rows,
+            ORDER: 8 * rows,
+            OFFSETS: 8 * (rows + 1),
+        }
+        expected = {**lengths, VERSIONS: 8 * rows} if VERSIONS in self.files else lengths
+        found = {name: seal.byte_count for name, seal in self.files.items() if name not in (PAYLOAD, GRAPH)}
+        if found != expected or PAYLOAD not in self.files:
+            raise ValueError(
+                f"{rows} rows x {self.dim} have other files than {sorted(self.files)} of lengths {found}"
+            )
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,19 +127,22 @@ def read_header(folder: Path) -> SegmentHeader:
 
 
 def verify(folder: Path, header: SegmentHeader) -> list[Damage]:
-    """Every file of a segment that is missing, short, long, or holds other bytes than were written."""
+    """Every file of a segment that is missing, short, long, unreadable, or holds other bytes than were written."""
     found = (_damage(folder, header, name) for name in header.files)
     return [damage for damage in found if damage is not None]
 
 
 def _damage(folder: Path, header: SegmentHeader, name: str) -> Damage | None:
     path, seal = folder / name, header.files[name]
-    if not path.is_file():
-        return Damage(name, "it is missing")
-    if path.stat().st_size != seal.byte_count:
-        return Damage(name, f"it has {path.stat().st_size} bytes instead of {seal.byte_count}")
-    if seal_of(path) != seal.crc32c:
-        return Damage(name, "its checksum is wrong")
+    try:
+        if not path.is_file():
+            return Damage(name, "it is missing")
+        if path.stat().st_size != seal.byte_count:
+            return Damage(name, f"it has {path.stat().st_size} bytes instead of {seal.byte_count}")
+        if seal_of(path) != seal.crc32c:
+            return Damage(name, "its checksum is wrong")
+    except OSError as error:
+        return Damage(name, f"it can't be read: {error.strerror or error}")
     return None
 
 
@@ -124,13 +154,11 @@ def check_file(folder: Path, header: SegmentHeader, name: str) -> None:
 
 
 def seal_of(path: Path) -> int:
-    """CRC32C of a file, read through a mapping: no copy on the heap."""
-    if path.stat().st_size == 0:
-        return 0
+    """CRC32C of a file. Read, not mapped: of a bad sector a mapping makes a signal that ends the process, not an OSError."""
     checksum = google_crc32c.Checksum()
-    with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        for start in range(0, len(mapped), _READ_BYTES):
-            checksum.update(mapped[start : start + _READ_BYTES])
+    with open(path, "rb", buffering=0) as file:
+        while block := file.read(_READ_BYTES):
+            checksum.update(block)
     return int.from_bytes(checksum.digest(), "big")
 
 

@@ -20,10 +20,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 from shards.disk import REAL_DISK, Disk
 from shards.errors import Corrupt, StorageFull, Unavailable
@@ -55,6 +56,24 @@ class Recovery:
 
     frames: tuple[LogFrame, ...]
     cut: TornTail | None
+
+
+class LogTail(NamedTuple):
+    """Where a frame stands."""
+
+    path: Path
+    offset: int
+    end: int
+
+
+class LogEnd(NamedTuple):
+    """How a log ends: its last LSN, the torn tail that is to be cut, and the last good frame where nothing proves that it is
+    durable.
+    """
+
+    last_lsn: int
+    cut: TornTail | None
+    unproven: LogTail | None
 
 
 class Wal:
@@ -111,10 +130,10 @@ class Wal:
 
     def drop_through(self, lsn: int) -> None:
         """Remove the files whose every op has an LSN up to `lsn`."""
-        starts = _file_starts(self.folder)
+        starts = log_starts(self.folder)
         for start, following in pairwise(starts):
             if following <= lsn + 1:
-                self.disk.unlink(self.folder / _file_name(start))
+                self.disk.unlink(log_path(self.folder, start))
 
     def close(self, clean: bool = True) -> None:
         """Close the file; `clean` leaves the mark that every op up to the last is durable, where the disk takes it."""
@@ -135,7 +154,7 @@ class Wal:
             self._close_file()
         if self._file is None:
             self.disk.unlink(self.folder / CLEAN_MARK)
-            self._file = self.disk.open_for_append(self.folder / _file_name(self.next_lsn))
+            self._file = self.disk.open_for_append(log_path(self.folder, self.next_lsn))
             self._file_bytes = os.fstat(self._file).st_size
             try:
                 self.disk.fsync_folder(self.folder)
@@ -155,27 +174,40 @@ class Wal:
 
 
 def open_wal(folder: Path, applied_lsn: int, durable_lsn: int, disk: Disk = REAL_DISK) -> tuple[Wal, Recovery]:
-    """Open a log, making its folder where there is none.
+    """Open a log, making its folder where there is none. Parameters and errors are those of `walk_log`.
 
-    `applied_lsn`: ops up to here are in sealed segments and are not replayed. `durable_lsn`: the highest LSN that a
-    manifest proves durable. Raises Corrupt, naming file and offset, where a durable frame is damaged or missing.
     What was found is durable when this returns, also a last frame that a crash left without its fsync.
     """
     disk.make_folder(folder)
     disk.fsync_folder(folder)
-    proven_lsn = max(durable_lsn, _clean_mark(folder))
     frames: list[LogFrame] = []
+    end = walk_log(folder, applied_lsn, durable_lsn, frames.append)
+    if end.cut is not None:
+        _cut(folder / end.cut.file, end.cut.offset, disk)
+    if end.unproven is not None:
+        # Later frames must not stand on bytes that only the system's memory holds.
+        tail = end.unproven
+        disk.rewrite_durably(tail.path, tail.offset, tail.path.read_bytes()[tail.offset : tail.end])
+    return Wal(folder, max(end.last_lsn, applied_lsn) + 1, disk), Recovery(tuple(frames), end.cut)
+
+
+def walk_log(folder: Path, applied_lsn: int, durable_lsn: int, visit: Callable[[LogFrame], object]) -> LogEnd:
+    """Show every frame of a log to `visit`; returns how it ends. Changes nothing.
+
+    `applied_lsn`: ops up to here are in sealed segments and are not replayed. `durable_lsn`: the highest LSN that a
+    manifest proves durable. Raises Corrupt, naming file and offset, where a durable frame is damaged or missing.
+    """
+    proven_lsn = max(durable_lsn, _clean_mark(folder))
     cut: TornTail | None = None
-    tail: _Tail | None = None
+    tail: LogTail | None = None
     next_lsn: int | None = None
     for start, path, is_last in _files(folder):
         content = memoryview(path.read_bytes())
-        if next_lsn is not None and start != next_lsn:
-            if not next_lsn < start <= applied_lsn + 1:
-                raise Corrupt(
-                    f"{path} starts at LSN {start}, the file before it ends at {next_lsn - 1}: a log file is missing"
-                )
-            frames.clear()  # a manifest covers them; of several removals, power failures may keep any
+        # What a manifest covers may be missing in the middle: of several removals, power failures may keep any.
+        if next_lsn is not None and start != next_lsn and not next_lsn < start <= applied_lsn + 1:
+            raise Corrupt(
+                f"{path} starts at LSN {start}, the file before it ends at {next_lsn - 1}: a log file is missing"
+            )
         if next_lsn is None and start > applied_lsn + 1:
             raise Corrupt(f"the log in {folder} starts at LSN {start}, but {applied_lsn + 1} is needed")
         next_lsn = start
@@ -187,18 +219,13 @@ def open_wal(folder: Path, applied_lsn: int, durable_lsn: int, disk: Disk = REAL
                 place = _Place(path, is_last, content, offset, next_lsn)
                 cut = _weigh(place, bad, proven_lsn)
                 break
-            frames.append(frame)
-            tail = _Tail(path, offset, frame.end)
+            visit(frame)
+            tail = None if frame.last_lsn <= proven_lsn else LogTail(path, offset, frame.end)
             offset, next_lsn = frame.end, frame.last_lsn + 1
     next_lsn = applied_lsn + 1 if next_lsn is None else next_lsn
     if next_lsn <= proven_lsn:
         raise Corrupt(f"the log in {folder} ends at LSN {next_lsn - 1}, but LSN {proven_lsn} was durable")
-    if cut is not None:
-        _cut(folder / cut.file, cut.offset, disk)
-    if tail is not None and frames and frames[-1].last_lsn > proven_lsn:
-        # Nothing proves the last frame: later ones must not stand on bytes that only the system's memory holds.
-        disk.rewrite_durably(tail.path, tail.offset, tail.path.read_bytes()[tail.offset : tail.end])
-    return Wal(folder, max(next_lsn, applied_lsn + 1), disk), Recovery(tuple(frames), cut)
+    return LogEnd(next_lsn - 1, cut, tail)
 
 
 def _decode_next(content: memoryview, offset: int, expected_lsn: int) -> LogFrame:
@@ -208,15 +235,6 @@ def _decode_next(content: memoryview, offset: int, expected_lsn: int) -> LogFram
             f"it starts at LSN {frame.first_lsn} with {len(frame.ops)} ops, LSN {expected_lsn} was expected"
         )
     return frame
-
-
-@dataclass(frozen=True, slots=True)
-class _Tail:
-    """Where the last good frame stands."""
-
-    path: Path
-    offset: int
-    end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,17 +263,20 @@ def _weigh(place: _Place, bad: BadFrame, proven_lsn: int) -> TornTail:
 
 
 def _files(folder: Path) -> Iterator[tuple[int, Path, bool]]:
-    starts = _file_starts(folder)
+    starts = log_starts(folder)
     for start in starts:
-        yield start, folder / _file_name(start), start == starts[-1]
+        yield start, log_path(folder, start), start == starts[-1]
 
 
-def _file_starts(folder: Path) -> list[int]:
-    return sorted(int(path.name[len(_PREFIX) : -len(_SUFFIX)]) for path in folder.glob(f"{_PREFIX}*{_SUFFIX}"))
+def log_starts(folder: Path) -> list[int]:
+    """The first LSN of each file of a log, ascending. A copy that somebody made beside them is none."""
+    starts = (path.name[len(_PREFIX) : -len(_SUFFIX)] for path in folder.glob(f"{_PREFIX}*{_SUFFIX}"))
+    return sorted(int(start) for start in starts if start.isdecimal())
 
 
-def _file_name(first_lsn: int) -> str:
-    return f"{_PREFIX}{first_lsn:020d}{_SUFFIX}"
+def log_path(folder: Path, first_lsn: int) -> Path:
+    """Where the file lies that begins at an LSN."""
+    return folder / f"{_PREFIX}{first_lsn:020d}{_SUFFIX}"
 
 
 def _clean_mark(folder: Path) -> int:

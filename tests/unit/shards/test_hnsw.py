@@ -83,7 +83,7 @@ def test_a_graph_of_other_rows_or_links_is_corrupt(
     graph: HnswGraph, tmp_path: Path, shape: GraphShape, row_count: int
 ) -> None:
     graph.save(tmp_path / "graph")
-    with pytest.raises(Corrupt, match="graph holds 60 rows with m=6"):
+    with pytest.raises(Corrupt, match=r"graph is another graph than the segment|graph has .* too few for"):
         HnswGraph.load(tmp_path / "graph", shape, row_count)
 
 

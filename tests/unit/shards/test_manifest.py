@@ -39,6 +39,22 @@ def test_one_of_another_format_is_passed_over_although_its_checksum_holds(tmp_pa
     assert ([manifest.number for manifest in readable], len(problems)) == ([1], 1)
 
 
+def test_one_under_anothers_name_is_passed_over(tmp_path: Path) -> None:
+    write_manifest(tmp_path, Manifest(number=1))
+    (tmp_path / "manifest-00000002.json").write_bytes((tmp_path / "manifest-00000001.json").read_bytes())
+    readable, problems = read_manifests(tmp_path)
+    assert [manifest.number for manifest in readable] == [1]
+    assert "manifest-00000002.json holds manifest 1" in problems[0]
+
+
+@pytest.mark.parametrize("name", ["../other", "a/b", "/etc", "..", "", ".x", "a\\b"])
+def test_what_it_names_lies_in_its_folder(tmp_path: Path, name: str) -> None:
+    for entry in ({"name": name, "lsn": 1}, {"name": "seg", "lsn": 1, "dead_file": name}):
+        (tmp_path / "manifest-00000001.json").write_bytes(seal_json({"number": 1, "segments": [entry]}))
+        with pytest.raises(Corrupt, match=r"manifest-00000001\.json is no manifest"):
+            read_manifests(tmp_path)
+
+
 def test_none_readable_is_corrupt(tmp_path: Path) -> None:
     with pytest.raises(Corrupt, match="there is none"):
         read_manifests(tmp_path)

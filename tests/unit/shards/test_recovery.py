@@ -18,6 +18,8 @@ from shards import sealing
 from shards.bulk import BulkSession
 from shards.collection import ShardCollection
 from shards.errors import Corrupt, ShardUnavailable, ShoalError
+from shards.host import ShardHost
+from shards.identity import ShardIdentity, create_shard_folder
 from shards.point_ids import UUID_BASE
 from shards.recovery import create_collection, open_collection
 from shards.segment_files import seal_json
@@ -242,7 +244,11 @@ def newest_manifest(story: Story) -> Path:
 
 
 def newest_segment(story: Story) -> Path:
-    return max((story.folder / "segments").iterdir(), key=lambda path: path.name)
+    return newest_segment_of(story.folder)
+
+
+def newest_segment_of(folder: Path) -> Path:
+    return max((folder / "segments").iterdir(), key=lambda path: path.name)
 
 
 def flip_byte(path: Path, place: int = -1) -> None:
@@ -262,7 +268,7 @@ def test_a_damaged_manifest_is_passed_over_for_the_older_one_and_the_log(story: 
     assert [str(path) in note for note in story.reopen()] == [True]
 
 
-@pytest.mark.parametrize("name", ["segment.json", "vectors.f32", "keys.bin", "payload.bin", "graph.hnsw"])
+@pytest.mark.parametrize("name", ["segment.json", "vectors.f32", "keys.bin", "payload.bin"])
 def test_a_damaged_new_segment_is_passed_over_for_the_older_manifest_and_the_log(story: Story, name: str) -> None:
     sealed_and_tail(story)
     path = newest_segment(story) / name
@@ -331,7 +337,7 @@ def check_refused(folder: Path, kind: type[ShoalError], *parts: str) -> None:
 
 
 @pytest.mark.parametrize("missing", [True, False], ids=["missing", "damaged"])
-@pytest.mark.parametrize("name", ["segment.json", "vectors.f32", "order.i64", "offsets.u64", "graph.hnsw"])
+@pytest.mark.parametrize("name", ["segment.json", "vectors.f32", "keys.bin", "offsets.u64"])
 def test_a_segment_that_both_manifests_need_is_named(story: Story, name: str, missing: bool) -> None:
     for version in range(3):
         story.write([1 + version, 10 + version], version)
@@ -342,6 +348,27 @@ def test_a_segment_that_both_manifests_need_is_named(story: Story, name: str, mi
     else:
         flip_byte(path, len(path.read_bytes()) // 2)
     check_refused(story.folder, Corrupt, str(path), "is missing" if missing else "is damaged")
+
+
+@pytest.mark.parametrize("missing", [True, False], ids=["missing", "damaged"])
+@pytest.mark.parametrize("name", ["order.i64", "graph.hnsw"])
+def test_a_segment_does_without_what_can_be_made_anew(story: Story, name: str, missing: bool) -> None:
+    sealed_and_tail(story)
+    paths = [folder / name for folder in sorted((story.folder / "segments").iterdir())]
+    for path in paths:
+        if missing:
+            path.unlink()
+        else:
+            flip_byte(path, len(path.read_bytes()) // 2)
+    for _ in range(2):
+        notes = story.reopen()
+        assert [str(path) in note for path, note in zip(paths, notes, strict=True)] == [True, True]
+        assert all(("is missing" if missing else "checksum is wrong") in note for note in notes)
+        assert all(segment.needs_rebuild for segment in story.collection.sealed)
+    story.write([4, 77], version=8)
+    story.seal()
+    assert [segment.needs_rebuild for segment in story.collection.sealed] == [True, True, False]
+    assert len(story.reopen()) == 2
 
 
 @pytest.mark.parametrize("missing", [True, False], ids=["missing", "damaged"])
@@ -460,26 +487,27 @@ def test_operations_that_were_sealed_are_known_while_the_log_has_them(story: Sto
     assert story.collection.history.lsn_of(op_id) == lsn
 
 
-def test_a_repeated_operation_is_recognised_though_the_log_has_forgotten_it(tmp_path: Path) -> None:
-    collection = new_collection(tmp_path / "c")
-    op = upsert_op(batch_of([1]))
-    lsn = collection.commit([op], 1)
-    for version in range(1, 5):
-        collection.commit([upsert_op(batch_of([1], version))], 1)
-        sealing.seal_all(collection)
-    again = reopened(tmp_path / "c")
-    assert min(int(path.stem.removeprefix("wal-")) for path in (tmp_path / "c" / "wal").glob("wal-*")) > lsn
-    assert again.history.lsn_of(op.op_id) == lsn
-    assert len(list((tmp_path / "c").glob("ops-*.bin"))) == 2
+def test_what_is_done_without_is_logged(story: Story, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    sealed_and_tail(story)
+    identity = ShardIdentity("c", 0, "n")
+    create_shard_folder(tmp_path / "0", identity)
+    shutil.move(story.folder, tmp_path / "0" / UID)
+    path = newest_segment_of(tmp_path / "0" / UID) / "graph.hnsw"
+    path.unlink()
+    host = ShardHost(tmp_path / "0", identity, b"secret")
+    host.start()
+    try:
+        host.ensure_collection(UID, spec_of(), 1, create=False)
+        assert host.describe().collections == {UID: None}
+    finally:
+        host.stop()
+    assert f"recovery: {path} is damaged (it is missing)" in caplog.text
 
 
-def test_a_damaged_history_is_not_believed(tmp_path: Path) -> None:
-    collection = new_collection(tmp_path / "c")
-    for key in (1, 2):
-        collection.commit([upsert_op(batch_of([key]))], 1)
-        sealing.seal_all(collection)
-    newest = max((tmp_path / "c").glob("ops-*.bin"))
-    newest.write_bytes(newest.read_bytes()[:-1])
-    opened = open_collection(tmp_path / "c", UID, ShardSettings())
-    assert opened.collection.count() == 2
-    assert any(newest.name in note for note in opened.notes)
+def test_copies_that_somebody_made_beside_the_files_are_none_of_them(story: Story) -> None:
+    sealed_and_tail(story)
+    for path in (newest_manifest(story), max((story.folder / "wal").glob("wal-*"))):
+        shutil.copy(path, path.with_name(path.stem + " (copy)" + path.suffix))
+    assert story.reopen() == ()
+    story.seal()
+    assert story.reopen() == ()

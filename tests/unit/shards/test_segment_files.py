@@ -1,50 +1,94 @@
-"""Damaged segments: the file is named, and hnswlib never sees a byte of it."""
+"""Damaged segments: done without what can be made anew, else the file is named; hnswlib never sees a byte of it."""
 
 from __future__ import annotations
 
 import json
 import os
+import struct
 from pathlib import Path
 
+import hnswlib
 import numpy as np
 import pytest
 
 from shards import segment_files
 from shards.errors import Corrupt
-from shards.hnsw import HnswGraph
+from shards.index import SearchPlan
+from shards.point_ids import key_array
 from shards.sealed import open_segment
-from tests.shard_oracle import batch_of
+from tests.shard_oracle import batch_of, vectors_of
 from tests.unit.shards.test_sealed import build
 
-FILES = ["vectors.f32", "keys.bin", "order.i64", "offsets.u64", "payload.bin", "graph.hnsw", "versions.u64"]
+NEEDED = ["vectors.f32", "keys.bin", "offsets.u64", "payload.bin", "versions.u64"]
+REBUILDABLE = ["graph.hnsw", "order.i64"]
+FILES = [*NEEDED, *REBUILDABLE]
+COUNT = 20
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A good segment's folder; loading a graph fails the test from here on."""
-    build(tmp_path / "segment", batch_of(range(20)), versions=list(range(20)))
-    monkeypatch.setattr(HnswGraph, "load", lambda *_: pytest.fail("damaged bytes reached hnswlib"))
+    """A good segment's folder; a graph that is another than this one's fails the test when hnswlib reads it."""
+    build(tmp_path / "segment", batch_of(range(COUNT)), versions=list(range(COUNT)))
+    good = (tmp_path / "segment" / "graph.hnsw").read_bytes()
+
+    class GuardedIndex(hnswlib.Index):
+        def load_index(self, path: str, max_elements: int) -> None:
+            if Path(path).parent.name == "segment":
+                assert Path(path).read_bytes() == good, "damaged bytes reached hnswlib"
+            super().load_index(path, max_elements=max_elements)
+
+    monkeypatch.setattr(hnswlib, "Index", GuardedIndex)
     return tmp_path / "segment"
+
+
+def check_noticed(folder: Path, name: str, reason: str) -> None:
+    """Opening refuses the segment, or does without the file, says so, and answers rightly."""
+    if name not in REBUILDABLE:
+        with pytest.raises(Corrupt, match=rf"segment/{name} .*{reason}"):
+            open_segment(folder, 1)
+        return
+    segment = open_segment(folder, 1)
+    assert segment.needs_rebuild
+    assert [damage.file for damage in segment.damages] == [name]
+    assert reason in segment.damages[0].reason
+    batch = batch_of(range(COUNT))
+    assert segment.find(key_array([3, 99, 0])).tolist() == [3, -1, 0]
+    found = segment.search(batch.vectors, SearchPlan(1, 16))
+    assert found.rows.ravel().tolist() == list(range(COUNT))
+    if name == "graph.hnsw":
+        exactly = segment.search(vectors_of([1, 2]), SearchPlan(5, 16, exact=True))
+        np.testing.assert_array_equal(segment.search(vectors_of([1, 2]), SearchPlan(5, 5)).rows, exactly.rows)
 
 
 def test_these_are_all_files(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == sorted([*FILES, "segment.json"])
 
 
+def test_a_whole_segment_needs_no_rebuild(folder: Path) -> None:
+    assert open_segment(folder, 1).damages == ()
+    assert not open_segment(folder, 1).needs_rebuild
+
+
 @pytest.mark.parametrize("name", [*FILES, "segment.json"])
-def test_a_missing_file_is_named(folder: Path, name: str) -> None:
+def test_a_missing_file_is_noticed(folder: Path, name: str) -> None:
     (folder / name).unlink()
-    with pytest.raises(Corrupt, match=rf"segment/{name} .*missing"):
-        open_segment(folder, 1)
+    check_noticed(folder, name, "missing")
 
 
-@pytest.mark.parametrize("name", [*FILES, "segment.json"])
+@pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("length_change", [-1, 1, None])
-def test_a_file_of_another_length_is_named(folder: Path, name: str, length_change: int | None) -> None:
+def test_a_file_of_another_length_is_noticed(folder: Path, name: str, length_change: int | None) -> None:
     size = (folder / name).stat().st_size
-    os.truncate(folder / name, 0 if length_change is None else size + length_change)
-    with pytest.raises(Corrupt, match=f"segment/{name} "):
-        open_segment(folder, 1)
+    length = 0 if length_change is None else size + length_change
+    os.truncate(folder / name, length)
+    check_noticed(folder, name, f"it has {length} bytes instead of {size}")
+
+
+@pytest.mark.parametrize("length_change", [-1, 1, None])
+def test_a_header_of_another_length_is_noticed(folder: Path, length_change: int | None) -> None:
+    path = folder / "segment.json"
+    os.truncate(path, 0 if length_change is None else path.stat().st_size + length_change)
+    check_noticed(folder, "segment.json", "is damaged")
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -54,8 +98,54 @@ def test_a_flipped_byte_anywhere_is_noticed(folder: Path, name: str) -> None:
         damaged = bytearray(content)
         damaged[place] ^= 4
         (folder / name).write_bytes(damaged)
-        with pytest.raises(Corrupt, match=f"segment/{name} is damaged: its checksum is wrong"):
-            open_segment(folder, 1)
+        check_noticed(folder, name, "its checksum is wrong")
+
+
+def test_of_two_damages_the_one_that_nothing_can_replace_decides(folder: Path) -> None:
+    (folder / "graph.hnsw").unlink()
+    (folder / "order.i64").unlink()
+    segment = open_segment(folder, 1)
+    assert sorted(damage.file for damage in segment.damages) == REBUILDABLE
+    (folder / "vectors.f32").unlink()
+    with pytest.raises(Corrupt, match=r"vectors\.f32 is damaged: it is missing"):
+        open_segment(folder, 1)
+
+
+def test_of_equal_keys_the_last_lives_also_where_they_were_sorted_again(tmp_path: Path) -> None:
+    build(tmp_path / "segment", batch_of([5, 1, 5, 1, 1]))
+    (tmp_path / "segment" / "order.i64").unlink()
+    assert open_segment(tmp_path / "segment", 1).find(key_array([1, 5])).tolist() == [4, 2]
+
+
+def seal_again(folder: Path, **changes: object) -> None:
+    """Write the header anew, so that every checksum holds."""
+    header = segment_files.read_header(folder)
+    seals = {name: segment_files.seal_file(folder / name) for name in header.files}
+    segment_files.write_header(folder, header.model_copy(update={"files": seals, **changes}))
+
+
+@pytest.mark.parametrize("count", [COUNT - 1, COUNT + 1])
+def test_a_graph_of_other_rows_never_reaches_hnswlib_though_its_checksum_holds(folder: Path, count: int) -> None:
+    build(folder.parent / "other", batch_of(range(count)))
+    (folder / "graph.hnsw").write_bytes((folder.parent / "other" / "graph.hnsw").read_bytes())
+    seal_again(folder)
+    check_noticed(folder, "graph.hnsw", "")
+
+
+@pytest.mark.parametrize("dim", [4, 16])
+def test_a_graph_of_another_dimension_never_reaches_hnswlib(folder: Path, dim: int) -> None:
+    build(folder.parent / "other", batch_of(range(COUNT), dim=dim))
+    (folder / "graph.hnsw").write_bytes((folder.parent / "other" / "graph.hnsw").read_bytes())
+    seal_again(folder)
+    check_noticed(folder, "graph.hnsw", "")
+
+
+def test_a_graph_with_another_m_never_reaches_hnswlib(folder: Path) -> None:
+    content = bytearray((folder / "graph.hnsw").read_bytes())
+    struct.pack_into("<Q", content, 72, 7)
+    (folder / "graph.hnsw").write_bytes(content)
+    seal_again(folder)
+    check_noticed(folder, "graph.hnsw", "another graph than the segment's")
 
 
 def test_a_flipped_byte_anywhere_in_the_header_is_noticed_or_means_nothing(folder: Path) -> None:
@@ -98,6 +188,27 @@ def test_empty_files_are_mapped_as_nothing(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     assert segment_files.map_array(tmp_path / "empty", np.dtype(np.uint64)).shape == (0,)
     assert segment_files.seal_file(tmp_path / "empty") == segment_files.FileSeal(byte_count=0, crc32c=0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"row_count": 19}, {"row_count": 21}, {"dim": 9}, {"key_bytes": 17}, {"key_bytes": 9}, {"live_count": 21}],
+    ids=str,
+)
+def test_a_header_that_contradicts_itself_is_corrupt(folder: Path, changes: dict[str, int]) -> None:
+    seal_again(folder, **changes)
+    with pytest.raises(Corrupt, match=r"segment\.json is not a segment's header"):
+        open_segment(folder, 1)
+
+
+@pytest.mark.parametrize("name", [*NEEDED[:4], "order.i64"])
+def test_a_header_without_a_file_is_corrupt(folder: Path, name: str) -> None:
+    seals = {key: seal for key, seal in segment_files.read_header(folder).files.items() if key != name}
+    content = segment_files.unseal_json(folder / "segment.json")
+    content["files"] = {key: seal.model_dump() for key, seal in seals.items()}
+    (folder / "segment.json").write_bytes(segment_files.seal_json(content))
+    with pytest.raises(Corrupt, match=r"segment\.json is not a segment's header"):
+        open_segment(folder, 1)
 
 
 def test_mapped_files_can_not_be_written(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """`python -m benchmarks.run`, or `make bench`: measures, prints the table, and keeps it as JSON.
 
-    --part NAME     one part only, may be repeated: load, graphs, http, batch, start (in this order)
+    --part NAME     one part only, may be repeated: load, graphs, http, batch, start, memory (in this
+                    order)
     --data NAME     one data set only, may be repeated: glove, clusters-384, clusters-1536
     --quick         a tenth of the points, one short round of everything: to see that it runs, not to quote
     --scratch DIR   where data, graphs, clusters and results lie (default ./shoal-bench)
@@ -17,7 +18,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks import batch_part, graphs_part, http_part, load_part, start_part, wrk
+from benchmarks import batch_part, graphs_part, http_part, load_part, memory_part, start_part, wrk
 from benchmarks.bench import CORES, Bench, Scale
 from benchmarks.datasets import prepare, specs
 from benchmarks.relative import relative_rows
@@ -29,6 +30,7 @@ PARTS: dict[str, Callable[[Bench], list[Row]]] = {
     "http": http_part.measure,
     "batch": batch_part.measure,
     "start": start_part.measure,
+    "memory": memory_part.measure,
 }
 NEED_WRK = frozenset({"http", "batch"})
 

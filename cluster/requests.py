@@ -7,9 +7,9 @@ already checked and prepared (`shards.distance.prepare_vectors`), payloads are J
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from shards.batch import Vectors
 
@@ -82,10 +82,15 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class CollectionStatistics:
-    """What one shard says of its part of a collection. `growing_count` points of `point_count` have no graph yet."""
+    """What one shard says of its part of a collection. `growing_count` points of `point_count` have no graph yet.
+
+    memory: bytes as shards/memory_account.py reports them: `allocated` and `predicted` by part, `mapped_bytes`, and how
+    the whole shard stands under `shard` (level, used, limit, resident). Empty where a shard says nothing of it.
+    """
 
     shard_id: int
     point_count: int
     segment_count: int
     growing_count: int
     bytes: int
+    memory: Mapping[str, Any] = field(default_factory=dict)

@@ -102,6 +102,7 @@ async def get_collection_shards(context: HttpContext, request: Request) -> Reply
             "growing_count": numbers and numbers.growing_count,
             "segment_count": numbers and numbers.segment_count,
             "bytes": numbers and numbers.bytes,
+            "memory": numbers and dict(numbers.memory),
         })  # fmt: skip
     result = {
         "peer_id": 0,

@@ -5,7 +5,8 @@ The log and manifests are written by one disk thread, so that they are never at 
 that the host's collections share. Everything that searches see is changed on the loop alone.
 
 Back-pressure: while `frozen_segments_max` segments wait for their graph, the next group waits for a build. While
-building, or writing a manifest, fails (a full disk), it is tried again every `BUILD_RETRY_S`; searches go on.
+building, or writing a manifest, fails (a full disk), it is tried again every `BUILD_RETRY_S`; searches go on. Where
+the shard's memory is short (shards/memory_account.py), upserts are held back a little, then refused.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from typing import Any, TypeVar
 
 from shards import sealing
 from shards.collection import ShardCollection
-from shards.errors import ShardUnavailable
-from shards.log_frame import LogOp
+from shards.errors import MemoryExhausted, ShardUnavailable
+from shards.log_frame import LogOp, OpKind
+from shards.memory_account import MemoryAccount
 from shards.op_history import NO_OP_ID
 
 GROUP_BYTES_MAX = 32 * 1024 * 1024
@@ -43,8 +45,9 @@ class _Waiting:
 class Committer:
     """Owns the writes of one collection. All methods run on the loop."""
 
-    def __init__(self, collection: ShardCollection, builders: Executor) -> None:
+    def __init__(self, collection: ShardCollection, builders: Executor, memory: MemoryAccount | None = None) -> None:
         self.collection = collection
+        self.memory = memory or MemoryAccount(collection.settings)
         self._builders = builders
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="disk")
         self._waiting: deque[_Waiting] = deque()
@@ -55,7 +58,9 @@ class Committer:
         self._closed = False
 
     def submit(self, op: LogOp, epoch: int) -> asyncio.Future[int]:
-        """The LSN of a checked op, once it is durable and applied. A repeated operation gets the LSN of the first."""
+        """The LSN of a checked op, once it is durable and applied. A repeated operation gets the LSN of the first.
+        MemoryExhausted for a new upsert where the shard takes nothing on.
+        """
         loop = asyncio.get_running_loop()
         done: asyncio.Future[int] = loop.create_future()
         if self._closed:
@@ -65,9 +70,16 @@ class Committer:
         if lsn is not None:
             done.set_result(lsn)
             return done
+        if op.op_id in self._pending:
+            return self._pending[op.op_id]
+        try:
+            self.memory.admit(op)
+        except MemoryExhausted as error:
+            done.set_exception(error)
+            if self._commit_task is None:
+                self._relieve()
+            return done
         if op.op_id != NO_OP_ID:
-            if op.op_id in self._pending:
-                return self._pending[op.op_id]
             self._pending[op.op_id] = done
         self._waiting.append(_Waiting(op, epoch, done))
         if self._commit_task is None:
@@ -89,12 +101,16 @@ class Committer:
             await asyncio.wait([self._commit_task])
         await asyncio.get_running_loop().run_in_executor(self._disk, self.collection.wal.close)
         self._disk.shutdown(wait=False)
+        self.memory.forget(self.collection)
 
     async def _commit_all(self) -> None:
         try:
             while self._waiting:
                 await self._wait_for_room()
+                await self._hold_back()
                 await self._commit(self._next_group())
+                self.memory.observe(self.collection)
+                self._relieve()
                 self.seal_soon()
         finally:
             self._commit_task = None
@@ -117,6 +133,21 @@ class Committer:
         except Exception as error:
             for waiting in group:
                 self._finish(waiting, error)
+        finally:
+            for waiting in group:
+                self.memory.finish(waiting.op)
+
+    async def _hold_back(self) -> None:
+        delay_s = self.memory.write_delay_s()
+        if delay_s and not self._closed and any(waiting.op.kind is OpKind.UPSERT for waiting in self._waiting):
+            await asyncio.sleep(delay_s)
+
+    def _relieve(self) -> None:
+        """Seal the growing segment early where that frees memory. Never while an append is under way."""
+        if self.memory.is_sealing_a_relief(self.collection):
+            self.collection.freeze(self.collection.wal.last_lsn)
+            self.memory.observe(self.collection)
+            self.seal_soon()
 
     def _finish(self, waiting: _Waiting, outcome: int | Exception) -> None:
         self._pending.pop(waiting.op.op_id, None)
@@ -141,6 +172,7 @@ class Committer:
                     "sealing a segment", self._builders, sealing.build, collection, collection.frozen[0]
                 )
                 sealing.install(collection, built)
+                self.memory.observe(collection)
                 self._room.set()
                 plan = sealing.plan_manifest(collection)
                 await self._insist("writing a manifest", self._disk, sealing.record, collection, plan)

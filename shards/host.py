@@ -97,7 +97,8 @@ class ShardHost:
         """Serve a collection: open it, or first make its files where `create`. Harmless to repeat; a new epoch is
         taken over.
 
-        Where its files are missing or damaged it answers Unavailable with the reason; only `create` raises.
+        Where its files are missing or damaged it answers Unavailable with the reason; only `create` raises, also
+        MemoryExhausted where a new collection finds no room.
         """
         self._call(self._ensure(uid, spec, epoch, create), None)
 
@@ -149,6 +150,8 @@ class ShardHost:
                 hosted.epoch = epoch
                 return
             try:
+                if create and not (self.folder / uid).exists():
+                    self._service.memory.check_new(spec)
                 hosted = await asyncio.to_thread(self._open, uid, spec, epoch, create)
             except ShoalError as error:
                 log.error("collection %s can't be served: %s", uid, error.message)
@@ -158,6 +161,7 @@ class ShardHost:
                 return
             self._service.problems.pop(key, None)
             self._service.hosted[key] = hosted
+            self._service.memory.observe(hosted.collection)
             hosted.committer.seal_soon()
 
     def _open(self, uid: str, spec: CollectionSpec, epoch: int, create: bool) -> Hosted:
@@ -172,7 +176,7 @@ class ShardHost:
             raise Unavailable(f"{folder} can't be used: {error}") from error
         for note in opened.notes:
             log.warning("recovery: %s", note)
-        return Hosted(opened.collection, epoch, Committer(opened.collection, self._builders))
+        return Hosted(opened.collection, epoch, Committer(opened.collection, self._builders, self._service.memory))
 
     async def _drop(self, uid: str) -> None:
         key = bytes.fromhex(uid)

@@ -17,6 +17,9 @@ class OpHistory:
     def __init__(self) -> None:
         self._lsn_of: dict[bytes, int] = {}
 
+    def __len__(self) -> int:
+        return len(self._lsn_of)
+
     def add(self, op_id: bytes, lsn: int) -> None:
         """Remember that the operation was applied at `lsn`."""
         if op_id == NO_OP_ID:

@@ -16,6 +16,7 @@ from shards.batch import PointBatch, Vectors, make_batch
 from shards.errors import Corrupt
 from shards.hnsw import HnswGraph
 from shards.index import Rows, SearchPlan, SegmentHits
+from shards.memory import SealedSize
 from shards.point_ids import NARROW, WIDE, KeyArray, narrow, newest_of_equal, widen
 from shards.scan import scan
 
@@ -65,6 +66,22 @@ class SealedSegment:
     @property
     def file_bytes(self) -> int:
         return sum(seal.byte_count for seal in self.header.files.values())
+
+    @property
+    def mapped_bytes(self) -> int:
+        """Bytes of the files that are mapped: all but the graph's, which is on the heap."""
+        return sum(seal.byte_count for name, seal in self.header.files.items() if name != files.GRAPH)
+
+    @property
+    def memory_size(self) -> SealedSize:
+        """What the memory model has to know."""
+        return SealedSize(
+            dim=self.header.dim,
+            m=self.header.hnsw.m,
+            row_count=self.row_count,
+            graph_capacity=0 if self._graph is None else self._graph.capacity,
+            has_dead=self._alive is not None,
+        )
 
     @property
     def dead(self) -> npt.NDArray[np.bool_] | None:

@@ -34,8 +34,10 @@ from shards.errors import (
 )
 from shards.identity import ShardIdentity
 from shards.log_frame import LogOp, OpKind
+from shards.memory_account import LoadPermits, MemoryAccount
 from shards.messages import SearchHead, Target, decode_target
 from shards.nearest import Want
+from shards.resident import Resident, read_resident
 from shards.server import ShardConnection
 from shards.settings import ShardSettings
 from shards.wire import Frame, Kind, encode_error, encode_frame
@@ -66,6 +68,7 @@ class ShardService:
         self.hosted: dict[bytes, Hosted] = {}
         self.problems: dict[bytes, str] = {}
         """Why a collection that belongs here can't be served."""
+        self.memory = MemoryAccount(settings, f"shard {identity.shard_id}")
         self._settings = settings
         self._searchers = searchers
         self._queued_queries = 0
@@ -171,18 +174,19 @@ class ShardService:
 
     def _statistics(self, hosted: Hosted, body: memoryview, reply: _Reply) -> None:
         collection = hosted.collection
-        reply(
-            Kind.JSON,
-            messages.encode_json(
-                {
-                    "shard_id": self.shard_id,
-                    "point_count": collection.count(),
-                    "segment_count": len(collection.segments()),
-                    "growing_count": collection.count() - sum(sealed.live_count for sealed in collection.sealed),
-                    "bytes": sum(sealed.file_bytes for sealed in collection.sealed),
-                }
-            ),
-        )
+
+        def encode(resident: Resident | None) -> tuple[Kind, list[Any]]:
+            content = {
+                "shard_id": self.shard_id,
+                "point_count": collection.count(),
+                "segment_count": len(collection.segments()),
+                "growing_count": collection.count() - sum(sealed.live_count for sealed in collection.sealed),
+                "bytes": sum(sealed.file_bytes for sealed in collection.sealed),
+                "memory": self.memory.report(collection, resident),
+            }
+            return Kind.JSON, messages.encode_json(content)
+
+        reply.when(asyncio.get_running_loop().run_in_executor(None, read_resident), encode)
 
     # Writing
 
@@ -207,7 +211,13 @@ class ShardService:
         if session not in hosted.sessions:
             remove_orphans(hosted.collection, [load.name for load in hosted.sessions.values()])
             expected_rows = int(messages.decode_json(rest)["expected_rows"])
-            hosted.sessions[session] = BulkSession(hosted.collection, session, expected_rows)
+            permits = LoadPermits(self.memory, hosted.collection, expected_rows)
+            try:
+                load = BulkSession(hosted.collection, session, expected_rows)
+            except BaseException:
+                permits.release()
+                raise
+            load.permits, hosted.sessions[session] = permits, load
         reply(Kind.WRITTEN, messages.encode_written(0))
 
     def _bulk_rows(self, hosted: Hosted, body: memoryview, reply: _Reply) -> None:
@@ -215,6 +225,8 @@ class ShardService:
         load = check_known(hosted.sessions, session)
         batch = decode_batch(rest)
         vectors = prepare_vectors(batch.vectors, hosted.collection.spec.vector.distance, hosted.collection.dim)
+        if load.permits is not None:
+            load.permits.add_rows(len(batch))
         added = _run(load, load.add, type(batch)(batch.keys, vectors, batch.payload_offsets, batch.payloads))
         reply.when(added, lambda rows: (Kind.WRITTEN, messages.encode_written(rows)))
 

@@ -77,7 +77,7 @@ class Committer:
         except MemoryExhausted as error:
             done.set_exception(error)
             if self._commit_task is None:
-                self._relieve()
+                self._relieve(was_refused=True)
             return done
         if op.op_id != NO_OP_ID:
             self._pending[op.op_id] = done
@@ -142,9 +142,9 @@ class Committer:
         if delay_s and not self._closed and any(waiting.op.kind is OpKind.UPSERT for waiting in self._waiting):
             await asyncio.sleep(delay_s)
 
-    def _relieve(self) -> None:
+    def _relieve(self, was_refused: bool = False) -> None:
         """Seal the growing segment early where that frees memory. Never while an append is under way."""
-        if self.memory.is_sealing_a_relief(self.collection):
+        if self.memory.is_sealing_a_relief(self.collection, was_refused):
             self.collection.freeze(self.collection.wal.last_lsn)
             self.memory.observe(self.collection)
             self.seal_soon()

@@ -100,9 +100,12 @@ class MemoryAccount:
             return 0.0
         return THROTTLE_DELAY_S_MAX * self.budget.pressure
 
-    def is_sealing_a_relief(self, collection: ShardCollection) -> bool:
-        """Whether to seal the growing segment before it is full: nothing else is taken on, and it frees memory."""
-        if self.budget.level is not MemoryLevel.REFUSE or collection.frozen or self.budget.limit_bytes is None:
+    def is_sealing_a_relief(self, collection: ShardCollection, was_refused: bool = False) -> bool:
+        """Whether to seal the growing segment before it is full: memory is short (or a write was just refused), and
+        that frees some of it.
+        """
+        is_short = was_refused or self.budget.level is not MemoryLevel.NORMAL
+        if not is_short or collection.frozen or self.budget.limit_bytes is None:
             return False
         freed = freed_by_sealing(collection.growing.memory_size, graph_links(collection.spec))
         return freed >= self.budget.limit_bytes * SEAL_FREES_FRACTION_MIN

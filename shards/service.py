@@ -232,7 +232,13 @@ class ShardService:
 
     def _bulk_prepare(self, hosted: Hosted, body: memoryview, reply: _Reply) -> None:
         load = check_known(hosted.sessions, messages.decode_write(body)[0])
-        reply.when(_run(load, load.prepare), lambda counts: (Kind.JSON, messages.encode_json(counts)))
+
+        def encode(counts: dict[str, int]) -> tuple[Kind, list[Any]]:
+            if not counts["rows"] and load.permits is not None:
+                load.permits.release()  # nothing was built, nor will be
+            return Kind.JSON, messages.encode_json(counts)
+
+        reply.when(_run(load, load.prepare), encode)
 
     def _bulk_commit(self, hosted: Hosted, body: memoryview, reply: _Reply) -> None:
         session = messages.decode_write(body)[0]

@@ -31,7 +31,9 @@ from shards.memory import (
 from shards.point_ids import UUID_BASE, key_array
 from tests.shard_oracle import DIM, batch_of
 
-EMPTY = GrowingSize(dim=8, capacity=64, row_count=0, live_count=0, large_key_count=0, document_count=0, payload_bytes=0)
+EMPTY = GrowingSize(
+    dim=8, capacity=64, row_count=0, live_count=0, large_key_count=0, document_count=0, payload_bytes=0
+)
 PLAN = CollectionPlan(point_count=100_000, dim=50, m=16, payload_bytes=200, growing_capacity=20_000)
 
 
@@ -56,7 +58,9 @@ def test_a_growing_segment_tells_the_model_what_it_holds() -> None:
     segment.append(batch_of([3, 4], version=1), 2)
     size = segment.memory_size
     assert (size.row_count, size.live_count, size.document_count) == (5, 4, 5)
-    assert size.payload_bytes == sum(len(b'{"v":[%d,%d]}' % pair) for pair in [(1, 0), (2, 0), (3, 0), (3, 1), (4, 1)])
+    assert size.payload_bytes == sum(
+        len(b'{"v":[%d,%d]}' % pair) for pair in [(1, 0), (2, 0), (3, 0), (3, 1), (4, 1)]
+    )
 
 
 def test_large_keys_and_missing_payloads_are_told_apart() -> None:
@@ -70,7 +74,10 @@ def test_large_keys_and_missing_payloads_are_told_apart() -> None:
 
 
 def test_arrays_count_from_the_start_and_rows_as_they_come() -> None:
-    empty, some = growing_parts(EMPTY), growing_parts(EMPTY._replace(row_count=10, document_count=10, payload_bytes=99))
+    empty, some = (
+        growing_parts(EMPTY),
+        growing_parts(EMPTY._replace(row_count=10, document_count=10, payload_bytes=99)),
+    )
     assert empty.growing == some.growing == 64 * (4 * 8 + 8)
     assert empty.bitmaps == some.bitmaps == 64
     assert some.ids > empty.ids

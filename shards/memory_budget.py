@@ -119,12 +119,12 @@ class MemoryBudget:
 
     def has_room_for(self, byte_count: int) -> bool:
         """Whether so many bytes more may be taken on now."""
-        if self.limit_bytes is None:
-            return True
-        return self.level is not MemoryLevel.REFUSE and self.bytes_to_free(byte_count) == 0
+        return self.bytes_to_free(byte_count) == 0
 
     def bytes_to_free(self, wanted_bytes: int = 0) -> int:
-        """What has to go before `wanted_bytes` have room; at the level refuse, also what has to go to leave it."""
+        """What has to go before `wanted_bytes` have room; at the level refuse at least what has to go to
+        leave it: more than 0.
+        """
         if self.limit_bytes is None:
             return 0
         room = self._bytes_at(self.thresholds.refuse) - 1 - wanted_bytes

@@ -18,6 +18,8 @@ from shards.batch import make_batch
 from shards.collection import ShardCollection
 from shards.committer import Committer
 from shards.errors import MemoryExhausted
+from shards.host import ShardHost
+from shards.identity import ShardIdentity, create_shard_folder
 from shards.log_frame import LogOp
 from shards.memory import MemoryParts, building_bytes, parts_of, predict
 from shards.memory_account import (
@@ -205,6 +207,34 @@ def test_writes_that_wait_count_before_they_are_applied(account: MemoryAccount, 
         account.finish(op)
     assert account.queued_bytes == 0
     account.admit(waiting[0])
+
+
+def test_at_the_level_refuse_a_delete_is_let_in_however_little_room_there_is(account: MemoryAccount) -> None:
+    account.budget.observe(MemoryParts(graphs=9 * MIB))
+    assert account.budget.level is MemoryLevel.REFUSE
+    account.admit(delete_op(range(10_000)))
+    with pytest.raises(MemoryExhausted, match="level refuse"):
+        account.admit(upsert_op(make_batch(key_array([]), vectors_of([]), [])))
+
+
+def test_a_host_counts_its_collections_and_makes_none_without_room(tmp_path: Path) -> None:
+    identity = ShardIdentity("cluster", 0, "node")
+    create_shard_folder(tmp_path / "shard", identity)
+    settings = ShardSettings(memory_bytes_max=10 * MIB)  # a growing segment reserves 4 MiB
+    host = ShardHost(tmp_path / "shard", identity, b"s" * 32, settings=settings)
+    host.start()
+    try:
+        host.ensure_collection("a" * 32, spec_of(dim=256), 1, True)
+        host.ensure_collection("b" * 32, spec_of(dim=256), 1, True)
+        with pytest.raises(MemoryExhausted, match="shard 0 refuses a new collection of 256 dimensions"):
+            host.ensure_collection("c" * 32, spec_of(dim=256), 1, True)
+        assert not (tmp_path / "shard" / ("c" * 32)).exists()
+        host.drop_collection("c" * 32)
+        host.ensure_collection("a" * 32, spec_of(dim=256), 2, True)
+        host.drop_collection("b" * 32)
+        host.ensure_collection("c" * 32, spec_of(dim=256), 1, True)
+    finally:
+        host.stop()
 
 
 def test_writers_are_held_back_under_throttle_and_not_before(

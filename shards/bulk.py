@@ -24,6 +24,7 @@ from shards.distance import first_non_finite_row
 from shards.errors import BadVector, Conflict, DimensionMismatch, InvalidRequest, NotFound
 from shards.log_frame import LogOp, OpKind
 from shards.memory_account import LoadPermits
+from shards.resident import give_back_freed
 from shards.sealed import SealedSegment, open_segment
 from shards.segment_builder import BUILDING_SUFFIX, SegmentBuilder
 
@@ -103,9 +104,10 @@ class BulkSession:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def close(self) -> None:
-        """End the thread, and give back what was reserved: what was attached is counted with its collection."""
+        """End the thread, and give back what was reserved: what was attached is counted with its collection. Once."""
         if self.permits is not None:
             self.permits.release()
+        self.thread.submit(give_back_freed)
         self.thread.shutdown(wait=False)
 
 

@@ -25,6 +25,7 @@ from shards.errors import MemoryExhausted, ShardUnavailable
 from shards.log_frame import LogOp, OpKind
 from shards.memory_account import MemoryAccount
 from shards.op_history import NO_OP_ID
+from shards.resident import give_back_freed
 
 GROUP_BYTES_MAX = 32 * 1024 * 1024
 """A group commit's size: bounds its fsync, and the frame that a recovery reads at once."""
@@ -168,17 +169,22 @@ class Committer:
         collection = self.collection
         try:
             while collection.frozen:
-                built = await self._insist(
-                    "sealing a segment", self._builders, sealing.build, collection, collection.frozen[0]
-                )
-                sealing.install(collection, built)
-                self.memory.observe(collection)
-                self._room.set()
-                plan = sealing.plan_manifest(collection)
-                await self._insist("writing a manifest", self._disk, sealing.record, collection, plan)
+                await self._seal_first()
+            await asyncio.get_running_loop().run_in_executor(self._builders, give_back_freed)
         finally:
             self._seal_task = None
             self._room.set()  # whoever waits looks again, and starts the next task if there is still none
+
+    async def _seal_first(self) -> None:
+        collection = self.collection
+        built = await self._insist(
+            "sealing a segment", self._builders, sealing.build, collection, collection.frozen[0]
+        )
+        sealing.install(collection, built)
+        self.memory.observe(collection)
+        self._room.set()
+        plan = sealing.plan_manifest(collection)
+        await self._insist("writing a manifest", self._disk, sealing.record, collection, plan)
 
     async def _insist(self, what: str, executor: Executor, step: Callable[..., T], *arguments: Any) -> T:
         """Take a step of sealing until it succeeds."""

@@ -25,6 +25,7 @@ from shards.committer import Committer
 from shards.errors import ShoalError, Unavailable
 from shards.identity import ShardIdentity, check_shard_folder, lock_shard_folder
 from shards.recovery import create_collection, open_collection
+from shards.resident import give_back_freed
 from shards.schema import CollectionSpec
 from shards.server import ShardConnection
 from shards.service import Hosted, ShardService
@@ -185,6 +186,8 @@ class ShardHost:
             self._service.problems.pop(key, None)
             if hosted is not None:
                 await self._close(hosted)
+                del hosted
+                await asyncio.to_thread(give_back_freed)
             await asyncio.to_thread(self._remove_files, self.folder / uid)
 
     @staticmethod

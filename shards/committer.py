@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 
 from shards import sealing
 from shards.collection import ShardCollection
-from shards.errors import MemoryExhausted, ShardUnavailable
+from shards.errors import ShardUnavailable
 from shards.log_frame import LogOp, OpKind
 from shards.memory_account import MemoryAccount
 from shards.op_history import NO_OP_ID
@@ -73,10 +73,8 @@ class Committer:
             return done
         if op.op_id in self._pending:
             return self._pending[op.op_id]
-        try:
-            self.memory.admit(op)
-        except MemoryExhausted as error:
-            done.set_exception(error)
+        if (refusal := self.memory.admit(op)) is not None:
+            done.set_exception(refusal)
             if self._commit_task is None:
                 self._relieve(was_refused=True)
             return done

@@ -8,7 +8,8 @@ shards/memory_budget.py, shards/memory_account.py.
   are made, a search's scratch for as many searchers as there may be. So a figure never falls short of what a full
   segment needs, and lies above the resident bytes of one that is not full yet.
 - Not counted: mapped files (vectors, keys and payloads of sealed segments; the system takes them back when it needs
-  them), the interpreter and its libraries (about 60 MiB), the matrices of a search under way, frames on their way.
+  them), the interpreter and its libraries (about 65 MiB in a shard's process), the matrices of a search under way,
+  messages on their way, and what the allocator keeps of freed memory.
 
 The constants are the sizes of hnswlib 0.8's, libstdc++'s and CPython 3.11's own structures on 64 bits. Source of each:
 its docstring; checked against the growth of anonymous memory by benchmarks/memory_part.py (within 10 %).

@@ -74,14 +74,17 @@ class MemoryAccount:
         if not self.budget.has_room_for(byte_count):
             raise self._exhausted(f"a new collection of {spec.vector.size} dimensions", byte_count)
 
-    def admit(self, op: LogOp) -> None:
-        """Let a write wait for the log; every one is to be `finish`ed. Raises MemoryExhausted for an upsert that finds
-        no room.
+    def admit(self, op: LogOp) -> MemoryExhausted | None:
+        """Let a write wait for the log, until it is `finish`ed; or the reason why an upsert may not.
+
+        Returned, not raised: the error goes into a future, and with a traceback it would hold the frame that holds the
+        future, and by it the collection, after its drop.
         """
         byte_count = len(op.body)
         if op.kind is OpKind.UPSERT and not self.budget.has_room_for(self.queued_bytes + byte_count):
-            raise self._exhausted("upserts", self.queued_bytes + byte_count)
+            return self._exhausted("upserts", self.queued_bytes + byte_count)
         self.queued_bytes += byte_count
+        return None
 
     def finish(self, op: LogOp) -> None:
         """A write that was let in has had its effect, or failed."""

@@ -37,7 +37,8 @@ class ShardSettings(BaseModel):
 
     memory_bytes_max: Annotated[int, Field(ge=MIB)] | None = None
     """What the collections of a shard may take on the heap, by the model of shards/memory.py; None: no limit. The
-    interpreter and its libraries come on top (about 100 MiB), so do queries and messages on their way.
+    interpreter and its libraries come on top (about 65 MiB in a shard's process), so do queries and messages on their
+    way, and what the allocator keeps of freed memory.
     """
 
     memory_target_fraction: Annotated[float, Field(gt=0)] = 0.7

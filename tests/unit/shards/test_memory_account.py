@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -192,29 +192,34 @@ def test_a_repeated_upsert_is_acknowledged_also_where_a_new_one_is_refused(
     asyncio.run(play())
 
 
+def test_a_refusal_keeps_nothing_alive(account: MemoryAccount) -> None:
+    account.budget.observe(MemoryParts(graphs=9 * MIB))
+    refusal = account.admit(heavy(1))
+    assert refusal is not None
+    assert refusal.__traceback__ is None, "a frame in it would hold the collection after its drop"
+
+
 def test_writes_that_wait_count_before_they_are_applied(account: MemoryAccount, collection: ShardCollection) -> None:
     account.observe(collection)
-    waiting, let_in = [heavy(key) for key in range(200)], []
-    with suppress(MemoryExhausted):
-        for op in waiting:
-            account.admit(op)
-            let_in.append(op)
+    waiting = [heavy(key) for key in range(200)]
+    let_in = [op for op in waiting if account.admit(op) is None]
     assert 0 < len(let_in) < 200
     assert account.queued_bytes == sum(len(op.body) for op in let_in) < 8 * MIB
-    account.admit(delete_op([1]))
+    assert account.admit(delete_op([1])) is None
     account.finish(delete_op([1]))
     for op in let_in:
         account.finish(op)
     assert account.queued_bytes == 0
-    account.admit(waiting[0])
+    assert account.admit(waiting[0]) is None
 
 
 def test_at_the_level_refuse_a_delete_is_let_in_however_little_room_there_is(account: MemoryAccount) -> None:
     account.budget.observe(MemoryParts(graphs=9 * MIB))
     assert account.budget.level is MemoryLevel.REFUSE
-    account.admit(delete_op(range(10_000)))
-    with pytest.raises(MemoryExhausted, match="level refuse"):
-        account.admit(upsert_op(make_batch(key_array([]), vectors_of([]), [])))
+    assert account.admit(delete_op(range(10_000))) is None
+    refusal = account.admit(upsert_op(make_batch(key_array([]), vectors_of([]), [])))
+    assert refusal is not None
+    assert "level refuse" in refusal.message
 
 
 def test_a_host_counts_its_collections_and_makes_none_without_room(tmp_path: Path) -> None:

@@ -23,8 +23,8 @@ from benchmarks.engine import Engine, engine_cluster, write_points
 from benchmarks.query_bodies import Ask, found_ids, query_bodies
 from benchmarks.results import Row
 from benchmarks.shard_processes import Memory, kill_hard, memory_of
-from shards.distance import Distance, normalised
-from shards.hnsw import GraphShape, predict_graph_bytes
+from shards.distance import normalised
+from shards.memory import graph_bytes
 from shards.schema import HnswSpec
 from shards.segment_files import GRAPH, read_header
 
@@ -149,7 +149,7 @@ def _bare_bytes(engine: Engine, dim: int) -> int:
 
 
 def _predicted_bytes(dim: int, rows: int) -> int:
-    return predict_graph_bytes(GraphShape(dim, Distance.COSINE, HnswSpec()), rows)
+    return graph_bytes(dim, HnswSpec().m, rows)
 
 
 def _memory_rows(bench: Bench, when: str, shard: Memory, empty: Memory, bare: int) -> list[Row]:

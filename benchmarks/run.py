@@ -1,6 +1,6 @@
 """`python -m benchmarks.run`, or `make bench`: measures, prints the table, and keeps it as JSON.
 
-    --part NAME     one part only, may be repeated: load, graphs, http, batch, start (in this order); the engine's
+    --part NAME     one part only, may be repeated: load, graphs, http, batch, start, memory (in this order); the engine's
                     own parts run only when they are named: writes, churn, million
     --data NAME     one data set only, may be repeated: glove, clusters-384, clusters-1536
     --write-s N     seconds of the part `writes` (default 600, 15 with --quick)
@@ -27,6 +27,7 @@ from benchmarks import (
     graphs_part,
     http_part,
     load_part,
+    memory_part,
     million_part,
     start_part,
     writes_part,
@@ -43,6 +44,7 @@ PARTS: dict[str, Callable[[Bench], list[Row]]] = {
     "http": http_part.measure,
     "batch": batch_part.measure,
     "start": start_part.measure,
+    "memory": memory_part.measure,
 }
 ENGINE_PARTS: dict[str, Callable[[Bench], list[Row]]] = {
     "writes": writes_part.measure,

@@ -7,9 +7,9 @@ already checked and prepared (`shards.distance.prepare_vectors`), payloads are J
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from shards.batch import Vectors
 
@@ -85,7 +85,10 @@ class CollectionStatistics:
     """What one shard says of its part of a collection. `growing_count` points of `point_count` have no graph yet.
 
     `recall`: its own measurement of it (shards/recall_probe.py), None where there is none yet. `is_building`: graphs are
-    being built or merged. `written_bytes`: what it wrote since it was started, to its log, by seals and by compactions.
+    being built or merged; `waits_for`: why a merge that is due is not made. `written_bytes`: what it wrote since it was
+    started, to its log, by seals and by compactions.
+    memory: bytes as shards/memory_account.py reports them: `allocated` and `predicted` by part, `mapped_bytes`, and how
+    the whole shard stands under `shard` (level, used, limit, resident). Empty where a shard says nothing of it.
     """
 
     shard_id: int
@@ -94,5 +97,7 @@ class CollectionStatistics:
     growing_count: int
     bytes: int
     is_building: bool = False
+    waits_for: str | None = None
     recall: dict[str, float] | None = None
     written_bytes: dict[str, int] = field(default_factory=dict)
+    memory: Mapping[str, Any] = field(default_factory=dict)

@@ -64,6 +64,11 @@ class ClusterClient:
         found: dict[str, Any] = self.call("GET", "/cluster")["shoal"]
         return found
 
+    def shards_of(self, collection: str) -> list[dict[str, Any]]:
+        """What each shard says of its part, as `GET /collections/{c}/cluster` tells under `shoal`."""
+        found: list[dict[str, Any]] = self.call("GET", collection_path(collection) + "/cluster")["shoal"]["shards"]
+        return found
+
     def collections(self) -> list[str]:
         """Their names, in order."""
         return sorted(item["name"] for item in self.call("GET", "/collections")["collections"])

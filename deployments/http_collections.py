@@ -103,8 +103,10 @@ async def get_collection_shards(context: HttpContext, request: Request) -> Reply
             "segment_count": numbers and numbers.segment_count,
             "bytes": numbers and numbers.bytes,
             "recall": numbers and numbers.recall,
+            "waits_for": numbers and numbers.waits_for,
             "is_building": numbers and numbers.is_building,
             "written_bytes": numbers and numbers.written_bytes,
+            "memory": numbers and dict(numbers.memory),
         })  # fmt: skip
     result = {
         "peer_id": 0,

@@ -22,6 +22,8 @@ from shards.collection import BULK_PREFIX, SEGMENTS_FOLDER, ShardCollection
 from shards.distance import first_non_finite_row
 from shards.errors import BadVector, Conflict, DimensionMismatch, InvalidRequest, NotFound
 from shards.log_frame import LogOp, OpKind
+from shards.memory_account import LoadPermits
+from shards.resident import give_back_freed
 from shards.sealed import SealedSegment, open_segment
 from shards.segment_builder import BUILDING_SUFFIX, SegmentBuilder
 
@@ -40,6 +42,8 @@ class BulkSession:
         self._builder: SegmentBuilder | None = None
         self._sealed: SealedSegment | None = None
         self._is_empty = False
+        self.permits: LoadPermits | None = None
+        """What the load has reserved; given back when it is closed."""
         self.is_committing = False
         """The attach op is on its way to the log, or may be in it: the segment must stay."""
         if not self._folder.exists():
@@ -98,7 +102,10 @@ class BulkSession:
         self._collection.disk.remove_tree(self._folder)
 
     def close(self) -> None:
-        """End the thread."""
+        """End the thread, and give back what was reserved: what was attached is counted with its collection. Once."""
+        if self.permits is not None:
+            self.permits.release()
+        self.thread.submit(give_back_freed)
         self.thread.shutdown(wait=False)
 
 

@@ -12,6 +12,9 @@ than one wait until together they have a fixed fraction of its rows, then all of
 - A segment with more than 20 % dead rows is built anew without them: hnswlib never shrinks, and a search walks over
   the dead. So is one whose graph is damaged.
 
+Where nobody writes there is time: a shard that is quiet is merged down to IDLE_FRACTION at every step, which leaves one
+graph and at most a sixty-fourth of its rows beside it; so does the last part of a load that came in point by point.
+
 Small is cheap: below `rows_floor` the fractions do not count, everything is merged at once.
 """
 
@@ -22,6 +25,7 @@ from typing import NamedTuple
 
 LARGEST_FRACTION = 1 / 4
 OTHER_FRACTION = 1 / 16
+IDLE_FRACTION = 1 / 64
 DEAD_FRACTION_MAX = 0.2
 _NEWCOMER = "~"
 """Sorts behind every segment's name: of two that are as large, the one that exists takes the other in."""
@@ -50,8 +54,8 @@ class Merge(NamedTuple):
     reason: str
 
 
-def plan_merge(segments: Sequence[SegmentWeight], rows_floor: int = 0) -> Merge | None:
-    """The merge that is due among sealed segments, or None where they rest."""
+def plan_merge(segments: Sequence[SegmentWeight], rows_floor: int = 0, is_quiet: bool = False) -> Merge | None:
+    """The merge that is due among sealed segments, or None where they rest. `is_quiet`: nobody has written for a while."""
     for segment in segments:
         if segment.needs_rebuild:
             return Merge(None, (segment.name,), f"the graph of {segment.name} has to be built anew")
@@ -62,7 +66,8 @@ def plan_merge(segments: Sequence[SegmentWeight], rows_floor: int = 0) -> Merge 
     for place, base in enumerate(ladder[:-1]):
         smaller = ladder[place + 1 :]
         rows = sum(segment.live_count for segment in smaller)
-        if rows >= step_fraction(place) * base.row_count or base.row_count + rows <= rows_floor:
+        fraction = IDLE_FRACTION if is_quiet else step_fraction(place)
+        if rows >= fraction * base.row_count or base.row_count + rows <= rows_floor:
             names = tuple(segment.name for segment in smaller)
             return Merge(base.name, names, f"{rows} rows in {len(names)} smaller segments join {base.row_count}")
     return None

@@ -15,7 +15,8 @@ import numpy.typing as npt
 from shards.batch import PointBatch, Vectors, make_batch
 from shards.distance import Distance
 from shards.index import Rows, SearchPlan, SegmentHits
-from shards.point_ids import KeyArray, key_array, key_list
+from shards.memory import LARGE_KEY, GrowingSize
+from shards.point_ids import NARROW, KeyArray, key_array, key_list
 from shards.scan import scan
 
 ROW_COUNT_MIN = 64
@@ -41,6 +42,9 @@ class GrowingSegment:
         self._keys: list[int] = []
         self._payloads: list[bytes] = []
         self._row_of_key: dict[int, int] = {}
+        self._large_key_count = 0
+        self._document_count = 0
+        self._payload_bytes = 0
 
     def __repr__(self) -> str:
         return f"<GrowingSegment {self.live_count} of {self.row_count} rows live, room for {self.capacity}>"
@@ -50,9 +54,17 @@ class GrowingSegment:
         return self.row_count - self.dead_count
 
     @property
-    def vector_bytes(self) -> int:
-        """Bytes reserved for vectors."""
-        return self._vectors.nbytes
+    def memory_size(self) -> GrowingSize:
+        """What the memory model has to know."""
+        return GrowingSize(
+            dim=self._vectors.shape[1],
+            capacity=self.capacity,
+            row_count=self.row_count,
+            live_count=self.live_count,
+            large_key_count=self._large_key_count,
+            document_count=self._document_count,
+            payload_bytes=self._payload_bytes,
+        )
 
     def has_room_for(self, count: int) -> bool:
         return self.row_count + count <= self.capacity
@@ -73,12 +85,21 @@ class GrowingSegment:
                 self._alive[older] = False
                 self.dead_count += 1
             self._row_of_key[key] = row
+        self._weigh(batch)
         self.row_count = end  # last: a concurrent search sees whole rows only
 
     def snapshot(self) -> GrowingSegment:
         view = copy.copy(self)  # rows behind `row_count` may be written later: they are not this view's
         view._alive = self._alive[: self.row_count].copy()
         return view
+
+    def _weigh(self, batch: PointBatch) -> None:
+        if batch.keys.dtype != NARROW:
+            self._large_key_count += len(batch)
+        elif len(batch):
+            self._large_key_count += int((batch.keys >= LARGE_KEY).sum())
+        self._document_count += int(np.count_nonzero(np.diff(batch.payload_offsets)))
+        self._payload_bytes += len(batch.payloads)
 
     def search(self, queries: Vectors, plan: SearchPlan) -> SegmentHits:
         count = self.row_count

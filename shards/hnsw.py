@@ -48,19 +48,6 @@ class GraphShape:
         return GraphFileShape(self.dim, self.hnsw.m, row_count)
 
 
-def predict_graph_bytes(shape: GraphShape, capacity: int) -> int:
-    """Heap bytes of a graph with room for `capacity` rows.
-
-    Layer 0: 2m links and a count, the vector, the label, and a pointer to the upper links; then a lock (40), a level
-    (4) and a label-map entry (about 46) each; upper layers hold capacity / (m - 1) nodes with m links and a count.
-    Checked against resident bytes: benchmarks/memory.py.
-    """
-    m = shape.hnsw.m
-    layer_0 = (8 * m + 4) + 4 * shape.dim + 8 + 8
-    upper = (4 * m + 4) // max(1, m - 1)
-    return capacity * (layer_0 + 40 + 4 + 46 + upper)
-
-
 class HnswGraph:
     """A graph whose labels are row numbers."""
 

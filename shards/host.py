@@ -22,16 +22,18 @@ from typing import Any, TypeVar
 
 import uvloop
 
-from shards.committer import Builders, Committer
+from shards.committer import Committer
 from shards.disk import REAL_DISK
 from shards.errors import ShoalError, Unavailable
 from shards.identity import ShardIdentity, check_shard_folder, lock_shard_folder
 from shards.recall_probe import RecallProbe
 from shards.recovery import create_collection, open_collection
+from shards.resident import give_back_freed
 from shards.schema import CollectionSpec
 from shards.server import ShardConnection
 from shards.service import Hosted, ShardService
 from shards.settings import ShardSettings
+from shards.upkeep import Builders
 
 START_S = 30.0
 DROPPED_SUFFIX = ".dropped"
@@ -105,7 +107,8 @@ class ShardHost:
         """Serve a collection: open it, or first make its files where `create`. Harmless to repeat; a new epoch is
         taken over.
 
-        Where its files are missing or damaged it answers Unavailable with the reason; only `create` raises.
+        Where its files are missing or damaged it answers Unavailable with the reason; only `create` raises, also
+        MemoryExhausted where a new collection finds no room.
         """
         self._call(self._ensure(uid, spec, epoch, create), None)
 
@@ -159,6 +162,8 @@ class ShardHost:
                 hosted.epoch = epoch
                 return
             try:
+                if create and not (self.folder / uid).exists():
+                    self._service.memory.check_new(spec)
                 hosted = await asyncio.to_thread(self._open, uid, spec, epoch, create)
             except ShoalError as error:
                 log.error("collection %s can't be served: %s", uid, error.message)
@@ -168,7 +173,8 @@ class ShardHost:
                 return
             self._service.problems.pop(key, None)
             self._service.hosted[key] = hosted
-            hosted.committer.maintain()
+            self._service.memory.observe(hosted.collection)
+            hosted.committer.upkeep.start_due()
 
     def _open(self, uid: str, spec: CollectionSpec, epoch: int, create: bool) -> Hosted:
         if self.problem is not None:
@@ -182,7 +188,7 @@ class ShardHost:
             raise Unavailable(f"{folder} can't be used: {error}") from error
         for note in opened.notes:
             log.warning("recovery: %s", note)
-        return Hosted(opened.collection, epoch, Committer(opened.collection, self._builders))
+        return Hosted(opened.collection, epoch, Committer(opened.collection, self._builders, self._service.memory))
 
     async def _drop(self, uid: str) -> None:
         key = bytes.fromhex(uid)
@@ -192,6 +198,8 @@ class ShardHost:
             if hosted is not None:
                 self._probe.forget(hosted.collection)
                 await self._close(hosted)
+                del hosted
+                await asyncio.to_thread(give_back_freed)
             await asyncio.to_thread(self._remove_files, self.folder / uid)
 
     @staticmethod

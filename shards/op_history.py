@@ -27,6 +27,9 @@ class OpHistory:
         # Not a dict: finding the first entry of one that is always emptied at its front takes longer and longer.
         self._lsn_of: OrderedDict[bytes, int] = OrderedDict()
 
+    def __len__(self) -> int:
+        return len(self._lsn_of)
+
     def add(self, op_id: bytes, lsn: int) -> None:
         """Remember that the operation was applied at `lsn`."""
         if op_id == NO_OP_ID:

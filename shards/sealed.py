@@ -20,6 +20,7 @@ from shards.batch import PointBatch, Vectors, make_batch
 from shards.errors import Corrupt
 from shards.hnsw import HnswGraph
 from shards.index import Rows, SearchPlan, SegmentHits
+from shards.memory import SealedSize
 from shards.point_ids import WIDE, KeyArray, narrow, newest_of_equal, widen
 from shards.scan import scan
 
@@ -87,6 +88,22 @@ class SealedSegment:
     def keys_crc32c(self) -> int:
         """The checksum of its keys, in the order of its rows."""
         return self.header.files[files.KEYS].crc32c
+
+    @property
+    def mapped_bytes(self) -> int:
+        """Bytes of the files that are mapped: all but the graph's, which is on the heap."""
+        return sum(seal.byte_count for name, seal in self.header.files.items() if name != files.GRAPH)
+
+    @property
+    def memory_size(self) -> SealedSize:
+        """What the memory model has to know."""
+        return SealedSize(
+            dim=self.header.dim,
+            m=self.header.hnsw.m,
+            row_count=self.row_count,
+            graph_capacity=0 if self._graph is None else self._graph.capacity,
+            has_dead=self._alive is not None,
+        )
 
     @property
     def dead(self) -> npt.NDArray[np.bool_] | None:

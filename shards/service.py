@@ -35,9 +35,11 @@ from shards.errors import (
 from shards.identity import ShardIdentity
 from shards.index import VectorIndex
 from shards.log_frame import LogOp, OpKind
+from shards.memory_account import LoadPermits, MemoryAccount
 from shards.messages import SearchHead, Target, decode_target
 from shards.nearest import Want, nearest
 from shards.recall_probe import RecallProbe
+from shards.resident import Resident, read_resident
 from shards.server import ShardConnection
 from shards.settings import ShardSettings
 from shards.wire import Frame, Kind, encode_error, encode_frame
@@ -70,6 +72,7 @@ class ShardService:
         self.hosted: dict[bytes, Hosted] = {}
         self.problems: dict[bytes, str] = {}
         """Why a collection that belongs here can't be served."""
+        self.memory = MemoryAccount(settings, f"shard {identity.shard_id}")
         self._settings = settings
         self._searchers = searchers
         self._probe = probe
@@ -178,25 +181,28 @@ class ShardService:
     def _statistics(self, hosted: Hosted, body: memoryview, reply: _Reply) -> None:
         collection = hosted.collection
         recall = self._probe.recall_of(collection)
-        reply(
-            Kind.JSON,
-            messages.encode_json(
-                {
-                    "shard_id": self.shard_id,
-                    "point_count": collection.count(),
-                    "segment_count": len(collection.segments()),
-                    "growing_count": collection.count() - sum(sealed.live_count for sealed in collection.sealed),
-                    "bytes": sum(sealed.file_bytes for sealed in collection.sealed),
-                    "is_building": hosted.committer.is_building,
-                    "recall": recall and recall._asdict(),
-                    "written_bytes": {
-                        "log": collection.wal.written_bytes,
-                        "seals": collection.sealed_bytes,
-                        "compactions": collection.compacted_bytes,
-                    },
-                }
-            ),
-        )
+        written = {
+            "log": collection.wal.written_bytes,
+            "seals": collection.sealed_bytes,
+            "compactions": collection.compacted_bytes,
+        }
+
+        def encode(resident: Resident | None) -> tuple[Kind, list[Any]]:
+            content = {
+                "shard_id": self.shard_id,
+                "point_count": collection.count(),
+                "segment_count": len(collection.segments()),
+                "growing_count": collection.count() - sum(sealed.live_count for sealed in collection.sealed),
+                "bytes": sum(sealed.file_bytes for sealed in collection.sealed),
+                "is_building": hosted.committer.upkeep.is_building,
+                "waits_for": hosted.committer.upkeep.waits_for,
+                "recall": recall and recall._asdict(),
+                "written_bytes": written,
+                "memory": self.memory.report(collection, resident),
+            }
+            return Kind.JSON, messages.encode_json(content)
+
+        reply.when(asyncio.get_running_loop().run_in_executor(None, read_resident), encode)
 
     # Writing
 
@@ -221,7 +227,13 @@ class ShardService:
         if session not in hosted.sessions:
             remove_orphans(hosted.collection, [load.name for load in hosted.sessions.values()])
             expected_rows = int(messages.decode_json(rest)["expected_rows"])
-            hosted.sessions[session] = BulkSession(hosted.collection, session, expected_rows)
+            permits = LoadPermits(self.memory, hosted.collection, expected_rows)
+            try:
+                load = BulkSession(hosted.collection, session, expected_rows)
+            except BaseException:
+                permits.release()
+                raise
+            load.permits, hosted.sessions[session] = permits, load
         reply(Kind.WRITTEN, messages.encode_written(0))
 
     def _bulk_rows(self, hosted: Hosted, body: memoryview, reply: _Reply) -> None:
@@ -229,12 +241,20 @@ class ShardService:
         load = check_known(hosted.sessions, session)
         batch = decode_batch(rest)
         vectors = prepare_vectors(batch.vectors, hosted.collection.spec.vector.distance, hosted.collection.dim)
+        if load.permits is not None:
+            load.permits.add_rows(len(batch))
         added = _run(load, load.add, type(batch)(batch.keys, vectors, batch.payload_offsets, batch.payloads))
         reply.when(added, lambda rows: (Kind.WRITTEN, messages.encode_written(rows)))
 
     def _bulk_prepare(self, hosted: Hosted, body: memoryview, reply: _Reply) -> None:
         load = check_known(hosted.sessions, messages.decode_write(body)[0])
-        reply.when(_run(load, load.prepare), lambda counts: (Kind.JSON, messages.encode_json(counts)))
+
+        def encode(counts: dict[str, int]) -> tuple[Kind, list[Any]]:
+            if not counts["rows"] and load.permits is not None:
+                load.permits.release()  # nothing was built, nor will be
+            return Kind.JSON, messages.encode_json(counts)
+
+        reply.when(_run(load, load.prepare), encode)
 
     def _bulk_commit(self, hosted: Hosted, body: memoryview, reply: _Reply) -> None:
         session = messages.decode_write(body)[0]

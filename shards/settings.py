@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 MIB = 1024 * 1024
 
@@ -34,3 +34,38 @@ class ShardSettings(BaseModel):
 
     frame_bytes_max: Annotated[int, Field(ge=MIB)] = 128 * MIB
     """The largest message that the data plane accepts."""
+
+    memory_bytes_max: Annotated[int, Field(ge=MIB)] | None = None
+    """What the collections of a shard may take on the heap, by the model of shards/memory.py; None: no limit. The
+    interpreter and its libraries come on top (about 65 MiB in a shard's process), so do queries and messages on their
+    way, and what the allocator keeps of freed memory.
+    """
+
+    memory_target_fraction: Annotated[float, Field(gt=0)] = 0.7
+    """Of memory_bytes_max: what a shard is brought back to when memory has run short."""
+
+    memory_throttle_fraction: Annotated[float, Field(gt=0)] = 0.8
+    """Of memory_bytes_max: from here on writers are slowed."""
+
+    memory_refuse_fraction: Annotated[float, Field(gt=0, lt=1)] = 0.9
+    """Of memory_bytes_max: from here on upserts and loads are refused. What is left is for seals, and for the model's
+    error, which is below a tenth.
+    """
+
+    memory_margin_fraction: Annotated[float, Field(ge=0)] = 0.03
+    """How far below its threshold memory has to fall before throttling or refusing ends."""
+
+    @model_validator(mode="after")
+    def _thresholds_ascend(self) -> Self:
+        target, throttle, refuse = (
+            self.memory_target_fraction,
+            self.memory_throttle_fraction,
+            self.memory_refuse_fraction,
+        )
+        if not target < throttle < refuse:
+            raise ValueError(f"memory fractions must ascend: target {target} < throttle {throttle} < refuse {refuse}")
+        if self.memory_margin_fraction >= min(throttle - target, refuse - throttle):
+            raise ValueError(
+                f"memory_margin_fraction {self.memory_margin_fraction} must be less than the thresholds' distances"
+            )
+        return self

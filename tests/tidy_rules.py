@@ -36,6 +36,8 @@ PURE_MODULES = frozenset(
         *(
             "shards/index.py",
             "shards/log_frame.py",
+            "shards/memory.py",
+            "shards/memory_budget.py",
             "shards/nearest.py",
             "shards/op_history.py",
             "shards/point_ids.py",

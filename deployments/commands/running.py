@@ -13,7 +13,10 @@ from deployments.terminal import NOT_RUNNING, note, phases, print_json, print_ta
 from shards.errors import ShoalError
 
 if TYPE_CHECKING:
+    from deployments.http_client import ClusterClient
     from deployments.lifecycle import Status
+
+MIB = 1024 * 1024
 
 
 def up(
@@ -125,14 +128,38 @@ def status(*, data: DataOption = None, as_json: JsonOption = False) -> None:
 
 
 def _shards(url: str) -> tuple[list[dict[str, Any]], str | None]:
-    """What the cluster says of its shards; why it says nothing."""
+    """What the cluster says of its shards, their memory included; why it says nothing."""
     from deployments.http_client import ClusterClient
 
     try:
         with ClusterClient(url, timeout_s=10.0) as client:
-            return client.cluster()["shards"], None
+            shards = client.cluster()["shards"]
+            memory = _memory_by_shard(client, shards)
     except ShoalError as error:
         return [], error.message
+    return [{**shard, "memory": memory.get(shard["id"])} for shard in shards], None
+
+
+def _memory_by_shard(client: ClusterClient, shards: list[dict[str, Any]]) -> dict[int, dict[str, Any]]:
+    """How each shard's memory stands. A shard says so with any of its collections; without one it holds nothing."""
+    found: dict[int, dict[str, Any]] = {}
+    for shard in shards:
+        if shard["id"] not in found and shard["collections"]:
+            for told in client.shards_of(shard["collections"][0]):
+                if told.get("memory"):
+                    found[told["id"]] = told["memory"]["shard"]
+    return found
+
+
+def _memory_in_words(memory: dict[str, Any] | None) -> str:
+    """Used and limit, and the level where it is not normal."""
+    if memory is None:
+        return "-"
+    used = f"{memory['used_bytes'] / MIB:,.0f} MiB"
+    if memory["limit_bytes"] is None:
+        return used
+    level = "" if memory["level"] == "normal" else f" ({memory['level']})"
+    return f"{used} of {memory['limit_bytes'] / MIB:,.0f} MiB{level}"
 
 
 def _print_status_json(found: Status, answer: str, shards: list[dict[str, Any]]) -> None:
@@ -155,7 +182,10 @@ def _print_status(found: Status, answer: str, shards: list[dict[str, Any]], fold
     print(f"  log   {found.run.log_file}")
     if shards:
         rows = [
-            (shard["id"], shard["address"] or "-", ", ".join(shard["collections"]) or "-", shard["problem"] or "none")
+            (
+                *(shard["id"], shard["address"] or "-", ", ".join(shard["collections"]) or "-"),
+                *(_memory_in_words(shard["memory"]), shard["problem"] or "none"),
+            )
             for shard in shards
         ]
-        print_table(("shard", "address", "collections", "problem"), rows)
+        print_table(("shard", "address", "collections", "memory", "problem"), rows)

@@ -116,7 +116,7 @@ class FakeCluster:
     async def statistics(self, name: str, deadline_s: float) -> list[CollectionStatistics]:
         self._called(deadline_s)
         count = len(self.points[self.collection(name).name])
-        return [CollectionStatistics(0, count, 1, count, 4 * count)]
+        return [CollectionStatistics(0, count, 1, count, 4 * count, memory={"shard": {"used_bytes": 7}})]
 
     async def probe(self, deadline_s: float) -> None:
         self._called(deadline_s)

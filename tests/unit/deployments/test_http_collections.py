@@ -136,5 +136,8 @@ def test_cluster_lists_shards(client: AsgiClient, cluster: FakeCluster) -> None:
     one = client.call("GET", "/collections/words/cluster").result
     assert one["local_shards"] == [{"shard_id": 0, "points_count": 0, "state": "Active"}]
     assert one["shoal"]["shards"][0]["address"] == "127.0.0.1:7"
+    assert one["shoal"]["shards"][0]["memory"] == {"shard": {"used_bytes": 7}}
     cluster.problem = ShardUnavailable("shard 0 is away")
-    assert client.call("GET", "/collections/words/cluster").result["shoal"]["problem"] == "shard 0 is away"
+    away = client.call("GET", "/collections/words/cluster").result
+    assert away["shoal"]["problem"] == "shard 0 is away"
+    assert away["shoal"]["shards"][0]["memory"] is None

@@ -20,7 +20,7 @@ from shards import sealing
 from shards.batch import concatenate, make_batch
 from shards.bulk import ORPHAN_S, BulkSession, check_known, remove_orphans
 from shards.collection import ShardCollection
-from shards.committer import Builders, Committer
+from shards.committer import Committer
 from shards.distance import Distance
 from shards.errors import BadVector, Conflict, DimensionMismatch, InvalidRequest, NotFound, StorageFull
 from shards.index import SearchPlan
@@ -28,6 +28,7 @@ from shards.log_frame import LogOp
 from shards.point_ids import UUID_BASE, key_array
 from shards.recovery import create_collection, open_collection
 from shards.settings import ShardSettings
+from shards.upkeep import Builders
 from tests.shard_oracle import (
     DIM,
     UID,

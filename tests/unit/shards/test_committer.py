@@ -19,13 +19,14 @@ import pytest
 
 from shards import committer as committer_module
 from shards import manifest as manifests
-from shards import op_history, sealing
+from shards import op_history, sealing, upkeep
 from shards.collection import ShardCollection
-from shards.committer import Builders, Committer
+from shards.committer import Committer
 from shards.disk import Disk
 from shards.errors import ShardUnavailable, StorageFull, Unavailable
 from shards.log_frame import LogOp
 from shards.op_history import NO_OP_ID, OpHistory
+from shards.upkeep import Builders
 from shards.wal import CLEAN_MARK, open_wal
 from tests.shard_oracle import (
     SMALL,
@@ -313,8 +314,8 @@ def test_frozen_segments_of_an_earlier_run_are_sealed_on_request(
 
     async def play() -> None:
         async with committing(narrow, builders) as committer:
-            committer.maintain()
-            committer.maintain()
+            committer.upkeep.start_due()
+            committer.upkeep.start_due()
             await until(lambda: manifests.read_manifests(narrow.folder)[0][0].applied_lsn == 2)
 
     asyncio.run(play())
@@ -328,7 +329,7 @@ def test_a_failed_build_is_tried_again(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(committer_module, "BUILD_RETRY_S", 0.001)
+    monkeypatch.setattr(upkeep, "BUILD_RETRY_S", 0.001)
     real, tried = sealing.build, []
 
     def failing(*args: object) -> sealing.BuiltSegment:
@@ -445,7 +446,7 @@ def test_a_failed_manifest_leaves_no_writer_waiting(
 ) -> None:
     settings = SMALL.model_copy(update={"frozen_segments_max": 1})
     collection = new_collection(tmp_path / "c", settings, spec_of(dim=WIDE_DIM))
-    monkeypatch.setattr(committer_module, "BUILD_RETRY_S", 0.001)
+    monkeypatch.setattr(upkeep, "BUILD_RETRY_S", 0.001)
     refuse_first_manifest(monkeypatch)
 
     async def play() -> None:

@@ -43,6 +43,14 @@ def test_many_dead_rows_or_a_damaged_graph_are_a_reason_to_build_anew() -> None:
     assert plan_merge([SegmentWeight("s", 100, 0)]) is not None
 
 
+def test_a_quiet_shard_is_merged_further() -> None:
+    assert plan_merge(weights(6400, 100), is_quiet=False) is None
+    merge = plan_merge(weights(6400, 100), is_quiet=True)
+    assert merge is not None
+    assert merge.base == "s0"
+    assert plan_merge(weights(6400, 99), is_quiet=True) is None
+
+
 def test_what_is_small_is_merged_whatever_its_share() -> None:
     assert plan_merge(weights(1000, 1), rows_floor=1000) is None
     merge = plan_merge(weights(1000, 1), rows_floor=1001)

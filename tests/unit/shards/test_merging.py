@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from shards import sealing
+from shards import sealing, upkeep
 from shards import segment_files as files
 from shards.bulk import BulkSession
 from shards.collection import SEGMENTS_FOLDER, ShardCollection
-from shards.committer import Builders, Committer
+from shards.committer import Committer
 from shards.compaction import Merge
 from shards.distance import Distance
 from shards.index import SearchPlan
+from shards.upkeep import Builders
 from tests.shard_oracle import (
     SMALL,
     WIDE_DIM,
@@ -168,7 +169,7 @@ def run(collection: ShardCollection, steps: Callable[[Committer], object]) -> No
 
 async def rest(committer: Committer) -> None:
     """Until nothing is built any more."""
-    while committer.is_building:  # noqa: ASYNC110 (there is no event for it)
+    while committer.upkeep.is_building:  # noqa: ASYNC110 (there is no event for it)
         await asyncio.sleep(0.005)
 
 
@@ -247,6 +248,25 @@ def test_a_base_whose_graph_was_damaged_since_is_built_anew(collection: ShardCol
     again = reopened(collection.folder, SMALL)
     check_same(again, oracle, QUERIES)
     check_search(again, oracle, QUERIES, SearchPlan(10, 64))
+
+
+def test_a_shard_that_nobody_writes_to_comes_to_rest_in_one_graph(
+    collection: ShardCollection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upkeep, "QUIET_S", 0.05)
+    oracle = Oracle()
+    write(collection, oracle, range(400))
+    sealing.seal_all(collection)
+
+    async def steps(committer: Committer) -> None:
+        batch = batch_of(range(500, 520), 0, WIDE_DIM)
+        oracle.upsert(batch, await committer.submit(upsert_op(batch), 1))
+        while [segment.row_count for segment in collection.sealed] != [420]:  # noqa: ASYNC110 (there is no event for it)
+            await asyncio.sleep(0.005)
+        await rest(committer)
+
+    run(collection, steps)
+    check_same(reopened(collection.folder, SMALL), oracle, QUERIES)
 
 
 def test_many_deletes_are_a_reason_to_build_anew(collection: ShardCollection) -> None:

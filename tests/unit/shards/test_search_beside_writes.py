@@ -13,10 +13,11 @@ import pytest
 
 from shards import sealing
 from shards.collection import ShardCollection
-from shards.committer import Builders, Committer
+from shards.committer import Committer
 from shards.hits import Hits
 from shards.index import SearchPlan
 from shards.nearest import Want, nearest
+from shards.upkeep import Builders
 from tests.shard_oracle import SMALL, WIDE_DIM, batch_of, delete_op, new_collection, spec_of, upsert_op, vectors_of
 
 QUERIES = vectors_of([5, 6, 7], WIDE_DIM)

@@ -1,4 +1,5 @@
-"""The service's answers to a bulk load's end, when the log is slow or full: a segment that the log may name stays."""
+"""The service's answers to a bulk load's end, when the log is slow or full: a segment that the log may name stays.
+And what it says of memory: a load reserves what it builds, and gives it back however it ends."""
 
 from __future__ import annotations
 
@@ -15,14 +16,15 @@ import pytest
 from shards import messages
 from shards.batch import encode_batch_parts
 from shards.collection import ShardCollection
-from shards.committer import Builders, Committer
-from shards.errors import Conflict, ShoalError, StorageFull
+from shards.committer import Committer
+from shards.errors import Conflict, MemoryExhausted, ShoalError, StorageFull
 from shards.identity import ShardIdentity
 from shards.messages import Target
 from shards.recall_probe import RecallProbe
 from shards.server import ShardConnection
 from shards.service import Hosted, ShardService
-from shards.settings import ShardSettings
+from shards.settings import MIB, ShardSettings
+from shards.upkeep import Builders
 from shards.wire import Frame, Kind
 from tests.shard_oracle import UID, batch_of, new_collection, reopened
 
@@ -47,11 +49,14 @@ class Connection:
 class Caller:
     """Asks a service that hosts one collection."""
 
-    def __init__(self, collection: ShardCollection, builders: ThreadPoolExecutor) -> None:
-        self.committer = Committer(collection, Builders(builders, builders))
+    def __init__(
+        self, collection: ShardCollection, builders: ThreadPoolExecutor, settings: ShardSettings | None = None
+    ) -> None:
         self.connection = Connection()
         probe = RecallProbe(builders, time.monotonic)
-        self.service = ShardService(ShardIdentity("cluster", 0, "node"), ShardSettings(), builders, probe)
+        identity = ShardIdentity("cluster", 0, "node")
+        self.service = ShardService(identity, settings or ShardSettings(), builders, probe)
+        self.committer = Committer(collection, Builders(builders, builders), self.service.memory)
         self.service.hosted[TARGET.uid] = Hosted(collection, 1, self.committer)
         self.request_id = 0
 
@@ -142,3 +147,88 @@ def test_a_commit_that_found_no_room_may_be_repeated_or_aborted(
 
     asyncio.run(play())
     assert reopened(collection.folder).count() == 3
+
+
+def begin_body(expected_rows: int) -> list[Any]:
+    return messages.encode_json({"expected_rows": expected_rows})
+
+
+def test_a_load_without_room_is_refused_at_its_begin_and_leaves_nothing(
+    collection: ShardCollection, builders: ThreadPoolExecutor
+) -> None:
+    async def play() -> None:
+        caller = Caller(collection, builders, ShardSettings(memory_bytes_max=16 * MIB))
+        with pytest.raises(MemoryExhausted, match=r"shard 0 refuses .* bytes would have to be freed"):
+            await caller.ask(Kind.BULK_BEGIN, begin_body(1_000_000))
+        assert caller.service.hosted[TARGET.uid].sessions == {}
+        assert list((collection.folder / "segments").iterdir()) == []
+        await caller.load()
+        assert caller.service.memory.budget.reserved_bytes > 2 * MIB
+        await caller.committer.close()
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("end", [Kind.BULK_COMMIT, Kind.BULK_ABORT])
+def test_a_load_gives_back_what_it_reserved(
+    collection: ShardCollection, builders: ThreadPoolExecutor, end: Kind
+) -> None:
+    async def play() -> None:
+        caller = Caller(collection, builders)
+        budget = caller.service.memory.budget
+        await caller.load()
+        await caller.ask(Kind.BULK_BEGIN, begin_body(3))  # repeated: nothing more is reserved
+        assert 2 * MIB < budget.reserved_bytes < 4 * MIB
+        await caller.ask(end)
+        assert budget.reserved_bytes == 0
+        if end is Kind.BULK_COMMIT:
+            assert budget.parts.graphs > 2 * MIB, "its graph counts with its collection now"
+        await caller.committer.close()
+        assert budget.used_bytes == 0
+
+    asyncio.run(play())
+
+
+def test_an_empty_load_holds_nothing_once_it_is_prepared(
+    collection: ShardCollection, builders: ThreadPoolExecutor
+) -> None:
+    async def play() -> None:
+        caller = Caller(collection, builders)
+        await caller.ask(Kind.BULK_BEGIN, begin_body(1_000))
+        await caller.ask(Kind.BULK_PREPARE)
+        assert caller.service.memory.budget.reserved_bytes == 0
+        await caller.ask(Kind.BULK_COMMIT)
+        await caller.committer.close()
+
+    asyncio.run(play())
+
+
+def test_more_rows_than_announced_need_room_too(collection: ShardCollection, builders: ThreadPoolExecutor) -> None:
+    async def play() -> None:
+        caller = Caller(collection, builders, ShardSettings(memory_bytes_max=16 * MIB))
+        await caller.ask(Kind.BULK_BEGIN, begin_body(1))
+        caller.service.memory.reserve(11 * MIB, "a copy of a graph")
+        with pytest.raises(MemoryExhausted, match="for a load of 5,000 rows"):
+            await caller.ask(Kind.BULK_ROWS, encode_batch_parts(batch_of(range(5_000))))
+        assert await caller.ask(Kind.BULK_ROWS, encode_batch_parts(batch_of([1]))) == messages.encode_written(1)[0]
+        await caller.ask(Kind.BULK_ABORT)
+        await caller.committer.close()
+
+    asyncio.run(play())
+
+
+def test_statistics_tell_how_memory_stands(collection: ShardCollection, builders: ThreadPoolExecutor) -> None:
+    async def play() -> None:
+        caller = Caller(collection, builders, ShardSettings(memory_bytes_max=64 * MIB))
+        await caller.ask(Kind.UPSERT, encode_batch_parts(batch_of([1, 2, 3])))
+        told = messages.decode_json(await caller.ask(Kind.STATISTICS))
+        memory = told["memory"]
+        assert told["point_count"] == 3
+        assert memory["allocated"]["total"] == memory["shard"]["used_bytes"] > 4 * MIB
+        assert memory["predicted"]["graphs"] > 0
+        assert (memory["shard"]["level"], memory["shard"]["limit_bytes"]) == ("normal", 64 * MIB)
+        resident = memory["shard"]["resident"]
+        assert resident is None or resident["anonymous_bytes"] > 4 * MIB
+        await caller.committer.close()
+
+    asyncio.run(play())

@@ -14,7 +14,7 @@ import pytest
 
 from shards import sealing, snapshot
 from shards import segment_files as files
-from shards.committer import Builders, Committer
+from shards.committer import Committer
 from shards.distance import Distance
 from shards.errors import Conflict, Corrupt, InvalidRequest, NotFound, StorageFull, Unavailable
 from shards.recovery import open_collection
@@ -22,6 +22,7 @@ from shards.segment_files import seal_json, unseal_json
 from shards.settings import ShardSettings
 from shards.snapshot import Snapshot
 from shards.snapshot_restore import check_snapshot, restore
+from shards.upkeep import Builders
 from tests.shard_oracle import UID, Oracle, batch_of, check_same, new_collection, spec_of, upsert_op, vectors_of
 from tests.unit.shards.test_recovery import (
     HISTORIES,

@@ -1,7 +1,8 @@
 """Row 1: kill -9 of shards under upserts, overwrites, deletes, reads and searches of several clients.
 
 Shards are killed in turn, each as soon as it answers again; now and then both at once, and now and then the new
-process while it still recovers. The run goes in parts: after each all clients stop, and every point is compared.
+process while it still recovers. The run goes in parts: after each all clients stop, and every point is compared;
+at the end once more, after `down` and `up`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ HABITS = Habits(hasty=0.3)
 
 @dataclass(frozen=True)
 class KillPlan:
-    """How much of everything. `writes`: acknowledged writes of one point that the run must reach."""
+    """How much of everything. `writes`: acknowledged writes of one point that the run must reach; `restart`: whether
+    the cluster goes down and up for the last comparison.
+    """
 
     seed: int
     kills: int = 200
@@ -39,6 +42,7 @@ class KillPlan:
     clients: int = 6
     ids_per_client: int = 4_000
     dim: int = 64
+    restart: bool = True
 
 
 @dataclass
@@ -67,17 +71,21 @@ def run(cluster: RealCluster, plan: KillPlan) -> Report:
         inspecting = time.monotonic()
         report.note_wrongs(inspect(cluster, this.clients))
         inspect_s += time.monotonic() - inspecting
+    if plan.restart:
+        cluster.down()
+        cluster.up()
+        report.note_wrongs(inspect(cluster, this.clients))
     report.operations = sum(client.operations for client in this.clients)
     report.acknowledged = this.acknowledged
     report.unknown = sum(client.fates.unknown for client in this.clients)
     report.faults = cluster.kills - kills_before
     report.duration_s = time.monotonic() - began
+    compared, ids = plan.parts + plan.restart, plan.clients * plan.ids_per_client
     living = sum(1 for client in this.clients for _ in client.fates.living())
     unanswered = sum(client.unanswered_reads for client in this.clients)
     report.figures = {
         "recovery": f"median {statistics.median(this.recoveries_s):.1f} s, longest {max(this.recoveries_s):.1f} s",
-        "compared": f"{plan.parts} times {plan.clients * plan.ids_per_client:,} ids, {living:,} of them points at"
-        f" the end; {inspect_s:.0f} s",
+        "compared": f"{compared} times {ids:,} ids, {living:,} of them points at the end; {inspect_s:.0f} s",
         "reads and searches without an answer": f"{unanswered:,}",
         "segments at the end": str(cluster.segment_count(COLLECTION)),
     }

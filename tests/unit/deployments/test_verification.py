@@ -19,7 +19,7 @@ from shards.identity import ShardIdentity, create_shard_folder
 from shards.recovery import create_collection
 from shards.verify import Severity
 from tests.shard_oracle import UID, batch_of, reopened, spec_of, upsert_op
-from tests.unit.shards.test_recovery import contents, flip_byte
+from tests.shard_story import contents, flip_byte
 
 
 @pytest.fixture

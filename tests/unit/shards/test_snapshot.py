@@ -24,7 +24,7 @@ from shards.snapshot import Snapshot
 from shards.snapshot_restore import check_snapshot, restore
 from shards.upkeep import Builders
 from tests.shard_oracle import UID, Oracle, batch_of, check_same, new_collection, spec_of, upsert_op, vectors_of
-from tests.unit.shards.test_recovery import (
+from tests.shard_story import (
     HISTORIES,
     Story,
     contents,

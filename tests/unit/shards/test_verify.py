@@ -19,7 +19,7 @@ from shards.log_frame import encode_frame
 from shards.manifest import write_dead
 from shards.verify import Finding, Severity, Verification, verify_shard
 from tests.shard_oracle import UID, batch_of, upsert_op
-from tests.unit.shards.test_recovery import Story, contents, flip_byte, loads_between_writes, sealed_and_tail
+from tests.shard_story import Story, contents, flip_byte, loads_between_writes, sealed_and_tail
 
 IDENTITY = ShardIdentity("c" * 32, 7, "d" * 32)
 LOST, REPAIRABLE, NOTE = Severity.LOST, Severity.REPAIRABLE, Severity.NOTE

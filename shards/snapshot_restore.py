@@ -25,7 +25,7 @@ from shards.op_history import OpHistory
 from shards.recovery import WAL_FOLDER, write_spec
 from shards.schema import CollectionSpec
 from shards.segment_check import check_segment
-from shards.segment_files import seal_of
+from shards.segment_files import SegmentHeader, seal_of
 from shards.snapshot import SNAPSHOT_FILE, Snapshot, link_or_copy, read_snapshot
 from shards.wal import CLEAN_MARK, walk_log
 
@@ -109,10 +109,12 @@ def _check_content(folder: Path, snapshot: Snapshot) -> None:
     for entry in manifest.segments:
         if entry.lsn > manifest.applied_lsn:
             continue  # the log attaches it
-        row_count = _check_segment(folder, snapshot, entry.name)
+        header = _check_segment(folder, snapshot, entry.name)
+        if entry.keys_crc32c not in (None, header.files[files.KEYS].crc32c):
+            raise Corrupt(f"{folder / SEGMENTS_FOLDER / entry.name} has other rows than the manifest's")
         if entry.dead_file is not None:
             _check_listed(folder, snapshot, entry.dead_file)
-        read_dead(folder, entry, row_count)
+        read_dead(folder, entry, header.row_count)
     for name in sorted(attached):
         _check_segment(folder, snapshot, name)
 
@@ -122,8 +124,8 @@ def _check_listed(folder: Path, snapshot: Snapshot, path: str) -> None:
         raise Corrupt(f"{folder / path} is needed, but {SNAPSHOT_FILE} does not name it")
 
 
-def _check_segment(folder: Path, snapshot: Snapshot, name: str) -> int:
-    """The rows of a segment that is right in itself and fits the collection."""
+def _check_segment(folder: Path, snapshot: Snapshot, name: str) -> SegmentHeader:
+    """The header of a segment that is right in itself and fits the collection."""
     place = folder / SEGMENTS_FOLDER / name
     _check_listed(folder, snapshot, f"{SEGMENTS_FOLDER}/{name}/{files.HEADER_FILE}")
     check = check_segment(place)
@@ -138,7 +140,7 @@ def _check_segment(folder: Path, snapshot: Snapshot, name: str) -> int:
             f"{place / files.HEADER_FILE} is of {header.dim} dimensions, {header.distance.value}, m={header.hnsw.m};"
             f" the snapshot's collection has {vector.size}, {vector.distance.value}, {snapshot.spec.hnsw.m}"
         )
-    return header.row_count
+    return header
 
 
 def _check_log(folder: Path, snapshot: Snapshot, manifest: Manifest) -> set[str]:

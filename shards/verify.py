@@ -34,7 +34,7 @@ from shards.op_history import OpHistory
 from shards.recovery import COLLECTION_FILE, WAL_FOLDER, read_spec
 from shards.schema import CollectionSpec
 from shards.segment_check import SegmentCheck, check_segment
-from shards.segment_files import HEADER_FILE
+from shards.segment_files import HEADER_FILE, KEYS
 from shards.wal import CLEAN_MARK, TornTail, walk_log
 
 RESTORE = "restore it from a snapshot or a copy: until then the shard does not serve this collection"
@@ -246,7 +246,7 @@ class _CollectionCheck:
         for name in dict.fromkeys(way.segments):
             way.obstacles += self._obstacles_of(name)
         for entry in manifest.segments:
-            if (problem := self._problem_of_dead(entry)) is not None:
+            if (problem := self._problem_of_rows(entry) or self._problem_of_dead(entry)) is not None:
                 if entry in entries:
                     way.obstacles.append(problem)
                 else:
@@ -269,6 +269,15 @@ class _CollectionCheck:
             yield folder / HEADER_FILE, check.message
         else:
             yield from ((folder / damage.file, damage.reason) for damage in check.lost)
+
+    def _problem_of_rows(self, entry: SegmentEntry) -> tuple[Path, str] | None:
+        check = self.segments.get(entry.name)
+        if check is None or isinstance(check, Corrupt):
+            return None
+        if entry.keys_crc32c in (None, check.header.files[KEYS].crc32c):
+            return None
+        what = "it has other rows than a manifest says: it was built anew since"
+        return self.folder / SEGMENTS_FOLDER / entry.name / HEADER_FILE, what
 
     def _problem_of_dead(self, entry: SegmentEntry) -> tuple[Path, str] | None:
         check = self.segments.get(entry.name)

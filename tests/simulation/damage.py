@@ -240,7 +240,7 @@ def _changed(content: bytearray, kind: str, random: Random) -> bytearray:
 
 def _kind_of(path: str) -> str:
     name = path.rsplit("/", 1)[-1]
-    return name.split("-", 1)[0] if name[-4:] in (".log", "bits") or name.startswith("manifest") else name
+    return name.split("-", 1)[0] if name[-4:] in (".log", "bits", ".bin") or name.startswith("manifest") else name
 
 
 def _are_twins(path: str, other: str) -> bool:

@@ -10,14 +10,11 @@ from pathlib import Path
 import pytest
 
 from shards.errors import Corrupt, ShardUnavailable, ShoalError
-from shards.host import ShardHost
-from shards.identity import ShardIdentity, create_shard_folder
 from shards.segment_files import seal_json
 from tests.shard_oracle import (
     UID,
     batch_of,
     reopened,
-    spec_of,
     upsert_op,
 )
 from tests.shard_story import (
@@ -25,7 +22,6 @@ from tests.shard_story import (
     contents,
     flip_byte,
     newest_manifest,
-    newest_segment_of,
     sealed_and_tail,
 )
 
@@ -59,27 +55,6 @@ def test_a_segment_that_both_manifests_need_is_named(story: Story, name: str, mi
     else:
         flip_byte(path, len(path.read_bytes()) // 2)
     check_refused(story.folder, Corrupt, str(path), "is missing" if missing else "is damaged")
-
-
-@pytest.mark.parametrize("missing", [True, False], ids=["missing", "damaged"])
-@pytest.mark.parametrize("name", ["order.i64", "graph.hnsw"])
-def test_a_segment_does_without_what_can_be_made_anew(story: Story, name: str, missing: bool) -> None:
-    sealed_and_tail(story)
-    paths = [folder / name for folder in sorted((story.folder / "segments").iterdir())]
-    for path in paths:
-        if missing:
-            path.unlink()
-        else:
-            flip_byte(path, len(path.read_bytes()) // 2)
-    for _ in range(2):
-        notes = story.reopen()
-        assert [str(path) in note for path, note in zip(paths, notes, strict=True)] == [True, True]
-        assert all(("is missing" if missing else "checksum is wrong") in note for note in notes)
-        assert all(segment.needs_rebuild for segment in story.collection.sealed)
-    story.write([4, 77], version=8)
-    story.seal()
-    assert [segment.needs_rebuild for segment in story.collection.sealed] == [True, True, False]
-    assert len(story.reopen()) == 2
 
 
 @pytest.mark.parametrize("missing", [True, False], ids=["missing", "damaged"])
@@ -196,23 +171,6 @@ def test_operations_that_were_sealed_are_known_while_the_log_has_them(story: Sto
     story.seal()
     story.reopen()
     assert story.collection.history.lsn_of(op_id) == lsn
-
-
-def test_what_is_done_without_is_logged(story: Story, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    sealed_and_tail(story)
-    identity = ShardIdentity("c", 0, "n")
-    create_shard_folder(tmp_path / "0", identity)
-    shutil.move(story.folder, tmp_path / "0" / UID)
-    path = newest_segment_of(tmp_path / "0" / UID) / "graph.hnsw"
-    path.unlink()
-    host = ShardHost(tmp_path / "0", identity, b"secret")
-    host.start()
-    try:
-        host.ensure_collection(UID, spec_of(), 1, create=False)
-        assert host.describe().collections == {UID: None}
-    finally:
-        host.stop()
-    assert f"recovery: {path} is damaged (it is missing)" in caplog.text
 
 
 def test_copies_that_somebody_made_beside_the_files_are_none_of_them(story: Story) -> None:

@@ -266,3 +266,15 @@ def test_what_can_not_be_read_at_all_is_lost(story: Story, monkeypatch: pytest.M
     finding = the_finding(story, story.folder, LOST)
     assert "wal-1.log" in finding.what
     assert "look at the disk and at the rights" in finding.advice
+
+
+def test_a_segment_that_was_built_anew_since_the_manifest_is_refused_as_opening_does(story: Story) -> None:
+    both_manifests_need_the_first_segment(story)
+    for path in story.folder.glob("manifest-*.json"):
+        content = files.unseal_json(path)
+        content["segments"][0]["keys_crc32c"] ^= 1
+        path.write_bytes(files.seal_json(content))
+    found = verified(story.folder.parent).findings
+    assert {finding.severity for finding in found} == {LOST}
+    assert "other rows than a manifest says" in found[0].what
+    refused(story)

@@ -281,6 +281,16 @@ def test_a_damaged_new_segment_is_passed_over_for_the_older_manifest_and_the_log
     assert story.reopen() == ()
 
 
+def test_damage_after_damage_finds_a_manifest_that_is_whole(story: Story) -> None:
+    """The manifest that was passed over is not one of the two that are kept."""
+    sealed_and_tail(story)
+    for version in range(3):
+        flip_byte(newest_segment(story) / "vectors.f32")
+        assert len(story.reopen()) >= 1
+        story.write([70 + version], version)
+        story.seal()
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 

@@ -61,6 +61,8 @@ class ShardCollection:
         self.settings = settings
         self.wal = wal
         self.manifest_number = 0
+        self.sound_manifests: tuple[int, ...] = ()
+        """The newest ones that are known to be whole with their segments: what it was opened at, and what it wrote since."""
         self.applied_lsn = 0
         self.sealed: list[SealedSegment] = []
         self.prepared: dict[str, SealedSegment] = {}

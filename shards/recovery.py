@@ -95,6 +95,7 @@ def _open_at(folder: Path, spec: CollectionSpec, settings: ShardSettings, manife
     wal, recovery = open_wal(folder / WAL_FOLDER, manifest.applied_lsn, manifest.durable_lsn, disk)
     collection = ShardCollection(folder, spec, settings, wal)
     collection.applied_lsn = manifest.applied_lsn
+    collection.sound_manifests = (manifest.number,)
     collection.manifest_number = max(manifest_numbers(folder))
     collection.history.restore(read_history(folder, manifest))
     for merged in manifest.merged_sessions:

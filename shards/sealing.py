@@ -137,7 +137,13 @@ def record(collection: ShardCollection, plan: ManifestPlan) -> None:
         name, checksum = manifests.write_history(collection.folder, plan.manifest.number, plan.history, disk)
         told |= {"history_file": name, "history_crc32c": checksum}
     manifests.write_manifest(collection.folder, plan.manifest.model_copy(update=told), disk)
-    manifests.drop_manifests_before(collection.folder, plan.manifest.number - manifests.KEPT_COUNT + 1, disk)
+    # One that was passed over for its damage is not one of the two that are kept.
+    sound = (
+        *(number for number in collection.sound_manifests if number < plan.manifest.number),
+        plan.manifest.number,
+    )
+    collection.sound_manifests = sound[-manifests.KEPT_COUNT :]
+    manifests.drop_manifests_before(collection.folder, collection.sound_manifests[0], disk)
     kept, _ = manifests.read_manifests(collection.folder)
     collection.wal.drop_through(min(manifest.applied_lsn for manifest in kept))
     needed = {entry.name for manifest in kept for entry in manifest.segments}

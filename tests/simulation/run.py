@@ -2,10 +2,11 @@
 
     python -m tests.simulation.run --row 2 --seeds 50     a crash at each named point, 50 seeds each
     python -m tests.simulation.run --row 3 --seeds 2000   power failures at any moment
-    python -m tests.simulation.run --row 4 --seeds 200    200 logs with 100 mutants each
-    python -m tests.simulation.run --row 7 --seeds 200    200 x EIO on a write or fsync, 200 full disks
+    python -m tests.simulation.run --row 4 --seeds 20000  so many mutants, 100 of each log
+    python -m tests.simulation.run --row 7 --seeds 500    500 x EIO on a write or fsync, 500 full disks
 
 Prints what was done and every seed that failed, with its reason; exits with 1 where one did, or injected no fault.
+A few times faster with TMPDIR on a file system in memory: nothing here needs a real disk.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from math import ceil
 from pathlib import Path
 from time import monotonic
 
@@ -80,10 +82,11 @@ def main() -> int:
     """Parse the arguments, run the row, print; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--row", type=int, choices=ROWS, required=True)
-    parser.add_argument("--seeds", type=int, required=True, help="how many")
+    parser.add_argument("--seeds", type=int, required=True, help="how many; of row 4, mutants")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     arguments = parser.parse_args()
-    seeds = range(arguments.first, arguments.first + arguments.seeds)
+    count = ceil(arguments.seeds / MUTANTS_A_LOG) if arguments.row == 4 else arguments.seeds
+    seeds = range(arguments.first, arguments.first + count)
     print(f"row {arguments.row}, seeds {seeds.start} to {seeds.stop - 1}", flush=True)
     failed_count = 0
     for summary in summaries(arguments.row, seeds):

@@ -8,13 +8,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from random import Random
 
 import pytest
 
 from shards import sealing
-from shards.recovery import create_collection, open_collection
-from shards.settings import ShardSettings
+from shards.recovery import create_collection
 from tests.shard_oracle import (
     SMALL,
     UID,
@@ -31,14 +29,12 @@ from tests.shard_oracle import (
 )
 from tests.shard_story import (
     HISTORIES,
-    QUERIES,
     Story,
     flip_byte,
     newest_manifest,
     newest_segment,
     sealed_and_tail,
 )
-from tests.simulated_disk import Crash, Fault, Operation, SimulatedDisk, When
 
 
 @pytest.fixture
@@ -159,40 +155,11 @@ def test_a_damaged_new_segment_is_passed_over_for_the_older_manifest_and_the_log
     assert story.reopen() == ()
 
 
-def test_dead_rows_of_a_segment_that_was_built_anew_are_not_taken_for_its_own(tmp_path: Path) -> None:
-    """The newest manifest's bitmap was made for the segment before it was damaged, which had other rows."""
-    collection = new_collection(tmp_path / "c", SMALL, spec_of(dim=WIDE_DIM))
-    oracle = Oracle()
-    for keys in (range(64), range(100, 140)):  # the first fills a segment
-        batch = batch_of(keys, dim=WIDE_DIM)
-        oracle.upsert(batch, collection.commit([upsert_op(batch)], 1))
-    built = sealing.build(collection, collection.frozen[0])
-    collection.commit([delete_op([5])], 1)
-    sealing.install(collection, built)
-    sealing.record(collection, sealing.plan_manifest(collection))
-    collection.commit([delete_op([0])], 1)
-    oracle.delete([0, 5])
-    (vectors,) = collection.folder.glob("segments/*/vectors.f32")
-    flip_byte(vectors)
-    again = reopened(tmp_path / "c", SMALL)
-    sealing.build(again, again.frozen[0])  # under the same name; a crash before its manifest
-    check_same(reopened(tmp_path / "c", SMALL), oracle, vectors_of([1], WIDE_DIM))
-
-
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("countdown", range(1, 9))
-def test_what_a_crash_left_of_a_creation_is_durable_once_it_is_open(
-    tmp_path: Path, countdown: int, seed: int
-) -> None:
-    disk = SimulatedDisk(tmp_path)
-    disk.faults.append(Fault(Operation.NAME, When.AFTER, countdown))
-    with pytest.raises(Crash):
-        create_collection(tmp_path / "shard" / "c", UID, spec_of(), disk)
-    disk.restart()
-    create_collection(tmp_path / "shard" / "c", UID, spec_of(), disk)
-    collection = open_collection(tmp_path / "shard" / "c", UID, ShardSettings(), disk).collection
-    oracle = Oracle()
-    oracle.upsert(batch_of([1]), collection.commit([upsert_op(batch_of([1]))], 1))
-    collection.wal.close(clean=False)
-    disk.power_loss(Random(seed))
-    check_same(open_collection(tmp_path / "shard" / "c", UID, ShardSettings(), disk).collection, oracle, QUERIES)
+def test_damage_after_damage_finds_a_manifest_that_is_whole(story: Story) -> None:
+    """The manifest that was passed over is not one of the two that are kept."""
+    sealed_and_tail(story)
+    for version in range(3):
+        flip_byte(newest_segment(story) / "vectors.f32")
+        assert len(story.reopen()) >= 1
+        story.write([70 + version], version)
+        story.seal()

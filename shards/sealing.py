@@ -174,6 +174,9 @@ def _unite(
     if not row_count:
         return None, ()
     folder = collection.folder / SEGMENTS_FOLDER / name
+    if name in collection.retired or folder.exists():
+        # A leftover, or what a kept manifest may still name: it stays, and is nobody's successor.
+        folder = folder.with_name(f"{name}-{collection.manifest_number:08d}")
     threads = collection.settings.build_threads
     builder = SegmentBuilder(folder, collection.shape, row_count, threads, collection.disk)
     try:

@@ -126,11 +126,11 @@ class Upkeep:
                 self._install(await self._seal(collection.frozen[0]))
                 self._sealed.set()
                 await self._record()
-            await self._run(self._builders.seals, give_back_freed)
-            self.start_due()
+                await self._run(self._builders.seals, give_back_freed)
         finally:
-            self._seal_task = None
+            self._seal_task = None  # nothing is awaited since the last look at `frozen`: no segment waits unseen
             self._sealed.set()  # whoever waits looks again, and starts the next task if there is still none
+        self.start_due()
 
     async def _seal(self, frozen: FrozenSegment) -> sealing.BuiltSegment:
         """Build a frozen segment's successor, joined to a sealed one where the ladder has a place for it."""
@@ -161,7 +161,7 @@ class Upkeep:
             while (merge := self._due_merge()) is not None:
                 if not await self._compact(merge):
                     await asyncio.sleep(COMPACT_RETRY_S)
-            await self._run(self._builders.compactions, give_back_freed)
+                await self._run(self._builders.compactions, give_back_freed)
         finally:
             self._compact_task = None
 

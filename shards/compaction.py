@@ -46,19 +46,20 @@ class SegmentWeight(NamedTuple):
 
 class Merge(NamedTuple):
     """`base`: the segment whose graph is copied, rows kept in place, dead ones too; None to build anew. `parts`: those whose
-    living rows are added behind it. `reason` is for a person.
+    living rows are added behind it. `reason` is for a person. `is_repair`: searches are slow until it is done.
     """
 
     base: str | None
     parts: tuple[str, ...]
     reason: str
+    is_repair: bool = False
 
 
 def plan_merge(segments: Sequence[SegmentWeight], rows_floor: int = 0, is_quiet: bool = False) -> Merge | None:
     """The merge that is due among sealed segments, or None where they rest. `is_quiet`: nobody has written for a while."""
     for segment in segments:
         if segment.needs_rebuild:
-            return Merge(None, (segment.name,), f"the graph of {segment.name} has to be built anew")
+            return Merge(None, (segment.name,), f"the graph of {segment.name} has to be built anew", True)
         if segment.has_many_dead:
             dead = segment.row_count - segment.live_count
             return Merge(None, (segment.name,), f"{dead} of {segment.row_count} rows of {segment.name} are dead")

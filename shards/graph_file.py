@@ -1,4 +1,4 @@
-"""hnswlib's file, read without hnswlib: is it a graph of this shape, and does every link lead to a row?
+"""hnswlib's file, read and written without hnswlib: is it a graph of this shape, and does every link lead to a row?
 
 hnswlib's loader trusts its bytes: it takes sizes from the file's header and follows links without a look. So the header
 is compared with what the segment says before every load (`check_parameters`, one read of 96 bytes). `check_links` goes
@@ -8,6 +8,9 @@ through the whole file; it is for bytes whose checksum says nothing, because who
     rows     row_count x (links on layer 0: u16 count, u16 zero, 2m x u32 | vector: dim x float32 | label: u64)
     layers   for each row a u32 byte count, and for each upper layer that it is on: u16 count, u16 zero, m x u32
 
+hnswlib's own writer holds the interpreter until the last byte is written, and ignores what the system says of them; so
+`write_graph` does it, from the arrays that hnswlib gives of itself (shards/hnsw.py).
+
 Little-endian (hnswlib 0.8, `saveIndex` and `loadIndex` of hnswalg.h).
 """
 
@@ -15,6 +18,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,6 +68,28 @@ def check_parameters(path: Path, shape: GraphFileShape) -> None:
         raise Corrupt(f"{path} has {byte_count} bytes, too few for {shape.row_count} rows of {shape.row_bytes}")
     with open(path, "rb") as file:
         _check_header(path, file.read(_HEADER.size), shape)
+
+
+def write_graph(path: Path, state: Mapping[str, Any]) -> None:
+    """Write the file of a graph from what hnswlib's `__getstate__` gives. Raises OSError."""
+    rows = state["cur_element_count"]
+    sizes = (state["element_levels"][:rows].astype(np.uint32)) * np.uint32(state["size_links_per_element"])
+    words = sizes // 4 + 1  # each row's byte count, and its links
+    ends = np.cumsum(words, dtype=np.int64)
+    layers = np.empty(int(ends[-1]) if rows else 0, np.uint32)
+    is_link = np.ones(len(layers), np.bool_)
+    is_link[ends - words] = False
+    layers[ends - words] = sizes
+    layers[is_link] = state["link_lists"].view(np.uint32)
+    header = _HEADER.pack(
+        *(state["offset_level0"], state["max_elements"], rows, state["size_data_per_element"]),
+        *(state["label_offset"], state["offset_data"], state["max_level"], state["enterpoint_node"]),
+        *(state["max_M"], state["max_M0"], state["M"], state["mult"], state["ef_construction"]),
+    )
+    with open(path, "wb") as file:
+        file.write(header)
+        file.write(state["data_level0"].data)
+        file.write(layers.data)
 
 
 def check_links(path: Path, shape: GraphFileShape) -> None:

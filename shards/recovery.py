@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from shards.collection import BULK_PREFIX, SEGMENTS_FOLDER, ShardCollection, session_of
 from shards.disk import REAL_DISK, Disk
 from shards.errors import Corrupt, ShardUnavailable
+from shards.log_frame import LogOp
 from shards.manifest import (
     Manifest,
     SegmentEntry,
@@ -112,7 +113,7 @@ def _open_at(folder: Path, spec: CollectionSpec, settings: ShardSettings, manife
     for frame in recovery.frames:
         for lsn, op in enumerate(frame.ops, frame.first_lsn):
             if lsn > manifest.applied_lsn:
-                collection.apply(op, lsn)
+                _replay(collection, op, lsn)
             else:
                 collection.history.add(op.op_id, lsn)
     notes = []
@@ -140,6 +141,13 @@ def _remove_leftovers(collection: ShardCollection, kept: list[Manifest]) -> None
         if path.name not in needed and not path.name.startswith(BULK_PREFIX):
             collection.disk.remove_tree(path)
     collection.retired |= needed - {segment.name for segment in collection.sealed}
+
+
+def _replay(collection: ShardCollection, op: LogOp, lsn: int) -> None:
+    try:
+        collection.apply(op, lsn)
+    except ValueError as error:  # a frame that is whole, and of another collection
+        raise Corrupt(f"{collection.wal.folder}: LSN {lsn} does not fit this collection: {error}") from error
 
 
 def _open_entry(collection: ShardCollection, entry: SegmentEntry) -> SealedSegment:

@@ -73,6 +73,11 @@ class SealedSegment:
         return self.folder.name
 
     @property
+    def graph(self) -> HnswGraph | None:
+        """None where the distance has none, or where it was damaged."""
+        return self._graph
+
+    @property
     def row_count(self) -> int:
         return self.header.row_count
 

@@ -13,6 +13,7 @@ at once.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -20,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shards import manifest as manifests
+from shards import segment_files as files
 from shards.collection import SEGMENTS_FOLDER, FrozenSegment, ShardCollection
 from shards.compaction import Merge
 from shards.errors import ShardUnavailable
@@ -62,7 +64,9 @@ def build(collection: ShardCollection, frozen: FrozenSegment, base: SealedSegmen
     rows = live_rows(frozen.growing)
     replaced = () if base is None or not len(rows) else (base,)
     sources = [(segment, np.arange(segment.row_count)) for segment in replaced]
-    sealed, used = _unite(collection, frozen.name, sources, [(frozen.growing, rows)], frozen.through_lsn)
+    threads = collection.settings.build_threads
+    union = _Union(frozen.name, sources, [(frozen.growing, rows)], frozen.through_lsn, threads)
+    sealed, used = _unite(collection, union)
     return BuiltSegment(frozen, replaced, sealed, used)
 
 
@@ -73,7 +77,12 @@ def compact(collection: ShardCollection, merge: Merge, name: str) -> BuiltSegmen
     parts = [by_name[part] for part in merge.parts]
     sources = [(segment, np.arange(segment.row_count)) for segment in kept]
     lsn = max(segment.lsn for segment in (*kept, *parts))
-    sealed, used = _unite(collection, name, sources, [(part, live_rows(part)) for part in parts], lsn)
+    threads = collection.settings.build_threads
+    if merge.is_repair:
+        threads = max(threads, os.cpu_count() or 1)
+    sealed, used = _unite(
+        collection, _Union(name, sources, [(part, live_rows(part)) for part in parts], lsn, threads)
+    )
     return BuiltSegment(None, (*kept, *parts), sealed, used)
 
 
@@ -160,28 +169,38 @@ def seal_all(collection: ShardCollection) -> None:
     record(collection, plan_manifest(collection))
 
 
+@dataclass(frozen=True, slots=True)
+class _Union:
+    """A segment to make: of `kept` (one at most: its files and graph are copied), and of the rows `added` behind it."""
+
+    name: str
+    kept: Sequence[tuple[SealedSegment, Rows]]
+    added: Sequence[tuple[VectorIndex, Rows]]
+    lsn: int
+    threads: int
+
+
 def _unite(
-    collection: ShardCollection,
-    name: str,
-    kept: Sequence[tuple[SealedSegment, Rows]],
-    added: Sequence[tuple[VectorIndex, Rows]],
-    lsn: int,
+    collection: ShardCollection, union: _Union
 ) -> tuple[SealedSegment | None, tuple[tuple[VectorIndex, Rows], ...]]:
-    """A new segment of `kept` (one at most: its files and graph are copied) and of the rows `added` behind it."""
+    """The segment, open, or None where it would have no rows; and where its rows come from."""
+    kept = union.kept
     sources: tuple[tuple[VectorIndex, Rows], ...]
-    sources = (*kept, *((segment, rows) for segment, rows in added if len(rows)))
+    sources = (*kept, *((segment, rows) for segment, rows in union.added if len(rows)))
     row_count = sum(len(rows) for _, rows in sources)
     if not row_count:
         return None, ()
-    folder = collection.folder / SEGMENTS_FOLDER / name
-    if name in collection.retired or folder.exists():
+    folder = collection.folder / SEGMENTS_FOLDER / union.name
+    if union.name in collection.retired or folder.exists():
         # A leftover, or what a kept manifest may still name: it stays, and is nobody's successor.
-        folder = folder.with_name(f"{name}-{collection.manifest_number:08d}")
-    threads = collection.settings.build_threads
-    builder = SegmentBuilder(folder, collection.shape, row_count, threads, collection.disk)
+        folder = folder.with_name(f"{union.name}-{collection.manifest_number:08d}")
+    for segment, _ in sources:
+        if isinstance(segment, SealedSegment):
+            files.check_rows(segment.folder, segment.header)  # the new segment's checksums must not vouch for rot
+    builder = SegmentBuilder(folder, collection.shape, row_count, union.threads, collection.disk)
     try:
         for base, _ in kept:
-            builder.copy(base.folder, base.header)
+            builder.copy(base.folder, base.header, base.graph)
         for segment, rows in sources[len(kept) :]:
             for start in range(0, len(rows), BATCH_ROWS):
                 if collection.is_closing:
@@ -191,6 +210,6 @@ def _unite(
     except BaseException:
         builder.abort()
         raise
-    sealed = open_segment(folder, lsn, builder.graph)
+    sealed = open_segment(folder, union.lsn, builder.graph)
     sealed.exact_scan_bytes = collection.settings.exact_scan_bytes
     return sealed, sources

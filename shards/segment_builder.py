@@ -65,9 +65,10 @@ class SegmentBuilder:
         self._payload_lengths.append(np.diff(batch.payload_offsets))
         self.row_count += len(batch)
 
-    def copy(self, source: Path, header: files.SegmentHeader) -> None:
-        """Begin with all rows of a sealed segment in the folder `source`, before any are added: its files and its graph,
-        which is read from the disk after another look at its checksum. Raises Corrupt, StorageFull.
+    def copy(self, source: Path, header: files.SegmentHeader, graph: HnswGraph | None) -> None:
+        """Begin with all rows of a sealed segment in the folder `source`, before any are added: its files and its graph.
+
+        The caller has compared the files with their checksums. Raises StorageFull.
         """
         assert self.row_count == 0, "a copied segment's rows come first"
         try:
@@ -77,9 +78,8 @@ class SegmentBuilder:
         except OSError as error:
             raise self._fail(error) from error
         if self._graph is not None:
-            files.check_file(source, header, files.GRAPH)
-            room = self._graph.capacity
-            self._graph = HnswGraph.load(source / files.GRAPH, self.shape, header.row_count, room)
+            assert graph is not None, "a segment without its graph is built anew"
+            self._graph = graph.copy(self._graph.capacity)
         self._keys.append(np.array(files.map_keys(source, header)))
         offsets = files.map_array(source / files.OFFSETS, np.dtype(np.uint64))
         self._payload_lengths.append(np.diff(offsets))

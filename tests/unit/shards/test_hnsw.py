@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import hnswlib
 import numpy as np
 import pytest
 
+from shards import hnsw
 from shards.distance import Distance
 from shards.errors import Corrupt, StorageFull
+from shards.graph_file import write_graph
 from shards.hnsw import GraphShape, HnswGraph, has_graph
 from shards.schema import HnswSpec
 from tests.shard_oracle import DIM, vectors_of
@@ -87,24 +91,34 @@ def test_a_graph_of_other_rows_or_links_is_corrupt(
         HnswGraph.load(tmp_path / "graph", shape, row_count)
 
 
-class Short:
-    """An index on a full disk: `save_index` says nothing about it."""
+def test_a_file_that_is_written_short_is_noticed(
+    graph: HnswGraph, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(path: Path, state: dict[str, Any]) -> None:
+        write_graph(path, state)
+        os.truncate(path, path.stat().st_size - 1)
 
-    def __init__(self, index: hnswlib.Index) -> None:
-        self._index = index
-
-    def save_index(self, path: str) -> None:
-        self._index.save_index(path)
-        Path(path).write_bytes(Path(path).read_bytes()[:-1])
-
-    def index_file_size(self) -> int:
-        return self._index.index_file_size()
-
-
-def test_a_file_that_hnswlib_wrote_short_is_noticed(graph: HnswGraph, tmp_path: Path) -> None:
-    graph._index = Short(graph._index)
+    monkeypatch.setattr(hnsw, "write_graph", short)
     with pytest.raises(StorageFull, match="instead of"):
         graph.save(tmp_path / "graph")
+
+
+def test_the_file_is_what_hnswlib_itself_writes(graph: HnswGraph, tmp_path: Path) -> None:
+    graph.save(tmp_path / "ours")
+    graph._index.save_index(str(tmp_path / "its own"))
+    assert (tmp_path / "ours").read_bytes() == (tmp_path / "its own").read_bytes()
+
+
+@pytest.mark.parametrize("capacity", [0, COUNT, 2 * COUNT])
+def test_a_copy_finds_the_same_and_grows_alone(graph: HnswGraph, capacity: int) -> None:
+    copied = graph.copy(capacity)
+    assert copied.capacity == max(capacity, graph.capacity)
+    queries = vectors_of(range(500, 510))
+    for one, other in zip(graph.search(queries, 20), copied.search(queries, 20), strict=True):
+        np.testing.assert_array_equal(one, other)
+    copied.add(vectors_of([9_000]), len(copied), 1)
+    assert (len(graph), len(copied)) == (COUNT, COUNT + 1)
+    assert copied.search(vectors_of([9_000]), 5).rows[0, 0] == COUNT
 
 
 def test_a_folder_that_is_not_there_is_noticed(graph: HnswGraph, tmp_path: Path) -> None:

@@ -75,6 +75,12 @@ def test_a_bitmap_of_dead_rows_that_is_needed_is_named(story: Story, missing: bo
     check_refused(story.folder, Corrupt, str(bitmaps[0]), "is missing" if missing else "is damaged")
 
 
+def test_a_log_of_another_dimension_is_corrupt(story: Story) -> None:
+    story.write([1])
+    story.collection.wal.append([upsert_op(batch_of([2], dim=2 * story.collection.dim))], 1)
+    check_refused(story.folder, Corrupt, "LSN 2 does not fit this collection")
+
+
 def test_no_readable_manifest_is_corrupt(story: Story) -> None:
     sealed_and_tail(story)
     for path in story.folder.glob("manifest-*.json"):

@@ -24,6 +24,8 @@ PART = "rebuild"
 COLLECTION = "rebuilt"
 DIM, LATENT_DIM, SEED = 128, 32, 12
 QUERY_COUNT = 20
+EF = 10_000
+"""So many candidates that the graph's answers are the exact ones."""
 REBUILD_MAX_S = 30.0
 PATIENCE_S = 600.0
 POLL_S = 0.1
@@ -35,7 +37,7 @@ def measure(bench: Bench) -> list[Row]:
     points = _points(count + QUERY_COUNT)
     parquet = bench.data.folder / f"rebuild-{count}.parquet"
     write_points(parquet, np.arange(count, dtype=np.uint64), points[:count])
-    bodies = query_bodies(points[count:], Ask(K, count, with_payload=False))  # so many candidates that it is exact
+    bodies = query_bodies(points[count:], Ask(K, EF, with_payload=False))
     path = f"/collections/{COLLECTION}/points/query"
     with engine_cluster(bench, PART, shard_count=1) as engine:
         engine.load(parquet, COLLECTION)

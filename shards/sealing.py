@@ -62,28 +62,27 @@ class ManifestPlan:
 def build(collection: ShardCollection, frozen: FrozenSegment, base: SealedSegment | None = None) -> BuiltSegment:
     """Build the graph and the files of a frozen segment, added to a copy of `base` where one is given."""
     rows = live_rows(frozen.growing)
-    replaced = () if base is None or not len(rows) else (base,)
-    sources = [(segment, np.arange(segment.row_count)) for segment in replaced]
+    if not len(rows):
+        return BuiltSegment(frozen, (), None, ())
     threads = collection.settings.build_threads
-    union = _Union(frozen.name, sources, [(frozen.growing, rows)], frozen.through_lsn, threads)
-    sealed, used = _unite(collection, union)
-    return BuiltSegment(frozen, replaced, sealed, used)
+    union = _Union(frozen.name, base, [(frozen.growing, rows)], frozen.through_lsn, threads)
+    sealed, sources = _unite(collection, union)
+    return BuiltSegment(frozen, () if base is None else (base,), sealed, sources)
 
 
 def compact(collection: ShardCollection, merge: Merge, name: str) -> BuiltSegment:
     """Carry out a planned merge of sealed segments, into a new one of this name."""
     by_name = {segment.name: segment for segment in collection.sealed}
-    kept = [] if merge.base is None else [by_name[merge.base]]
+    base = None if merge.base is None else by_name[merge.base]
     parts = [by_name[part] for part in merge.parts]
-    sources = [(segment, np.arange(segment.row_count)) for segment in kept]
-    lsn = max(segment.lsn for segment in (*kept, *parts))
+    replaced = (*parts,) if base is None else (base, *parts)
+    lsn = max(segment.lsn for segment in replaced)
     threads = collection.settings.build_threads
     if merge.is_repair:
         threads = max(threads, os.cpu_count() or 1)
-    sealed, used = _unite(
-        collection, _Union(name, sources, [(part, live_rows(part)) for part in parts], lsn, threads)
-    )
-    return BuiltSegment(None, (*kept, *parts), sealed, used)
+    added = [(part, live_rows(part)) for part in parts]
+    sealed, sources = _unite(collection, _Union(name, base, added, lsn, threads))
+    return BuiltSegment(None, replaced, sealed, sources)
 
 
 def install(collection: ShardCollection, built: BuiltSegment) -> None:
@@ -171,10 +170,10 @@ def seal_all(collection: ShardCollection) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Union:
-    """A segment to make: of `kept` (one at most: its files and graph are copied), and of the rows `added` behind it."""
+    """A segment to make: of all rows of `base` (its files and graph are copied), and of the rows `added` behind them."""
 
     name: str
-    kept: Sequence[tuple[SealedSegment, Rows]]
+    base: SealedSegment | None
     added: Sequence[tuple[VectorIndex, Rows]]
     lsn: int
     threads: int
@@ -184,9 +183,9 @@ def _unite(
     collection: ShardCollection, union: _Union
 ) -> tuple[SealedSegment | None, tuple[tuple[VectorIndex, Rows], ...]]:
     """The segment, open, or None where it would have no rows; and where its rows come from."""
-    kept = union.kept
-    sources: tuple[tuple[VectorIndex, Rows], ...]
-    sources = (*kept, *((segment, rows) for segment, rows in union.added if len(rows)))
+    base = union.base
+    added = tuple((segment, rows) for segment, rows in union.added if len(rows))
+    sources = added if base is None else ((base, np.arange(base.row_count)), *added)
     row_count = sum(len(rows) for _, rows in sources)
     if not row_count:
         return None, ()
@@ -199,9 +198,9 @@ def _unite(
             files.check_rows(segment.folder, segment.header)  # the new segment's checksums must not vouch for rot
     builder = SegmentBuilder(folder, collection.shape, row_count, union.threads, collection.disk)
     try:
-        for base, _ in kept:
+        if base is not None:
             builder.copy(base.folder, base.header, base.graph)
-        for segment, rows in sources[len(kept) :]:
+        for segment, rows in added:
             for start in range(0, len(rows), BATCH_ROWS):
                 if collection.is_closing:
                     raise ShardUnavailable("the shard is stopping")

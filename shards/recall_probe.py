@@ -22,6 +22,7 @@ from typing import NamedTuple
 
 from shards.batch import Vectors
 from shards.collection import ShardCollection
+from shards.hnsw import has_graph
 from shards.index import SearchPlan, VectorIndex
 from shards.nearest import Want, nearest
 
@@ -66,15 +67,10 @@ class RecallProbe:
         """Queries (nq, dim) were answered. Costs next to nothing."""
         self._last_query_at = self.clock()
         self._countdown -= len(queries)
-        if self._countdown <= 0 and not plan.exact:
+        if self._countdown <= 0 and not plan.exact and has_graph(collection.spec.vector.distance):
             self._countdown = SAMPLE_EVERY
             self.sampled_count += 1
             self._sample = _Sample(collection, queries[:1].copy(), plan)
-
-    @property
-    def has_sample(self) -> bool:
-        """Whether a query waits to be measured."""
-        return self._sample is not None
 
     def recall_of(self, collection: ShardCollection) -> LiveRecall | None:
         """What was measured lately, or None where nothing was."""
@@ -84,6 +80,8 @@ class RecallProbe:
     def forget(self, collection: ShardCollection) -> None:
         """The collection is gone."""
         self._results.pop(collection.folder.name, None)
+        if self._sample is not None and self._sample.collection is collection:
+            self._sample = None
 
     async def run(self) -> None:
         """Probe until cancelled."""

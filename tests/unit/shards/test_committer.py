@@ -10,9 +10,8 @@ import errno
 import os
 import shutil
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -28,6 +27,7 @@ from shards.log_frame import LogOp
 from shards.op_history import NO_OP_ID, OpHistory
 from shards.upkeep import Builders
 from shards.wal import CLEAN_MARK, open_wal
+from tests.running_committer import DEADLINE_S, committing, until
 from tests.shard_oracle import (
     SMALL,
     WIDE_DIM,
@@ -41,9 +41,6 @@ from tests.shard_oracle import (
     upsert_op,
     vectors_of,
 )
-
-DEADLINE_S = 60.0
-"""Nothing here takes so long; it ends a test that hangs."""
 
 NOT_YET_S = 0.3
 """So long a write is watched that must not finish: a hundred times what it takes where nothing holds it."""
@@ -97,20 +94,6 @@ def gate(collection: ShardCollection, monkeypatch: pytest.MonkeyPatch) -> Iterat
 def builders() -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor(1) as executor:
         yield executor
-
-
-@asynccontextmanager
-async def committing(collection: ShardCollection, builders: ThreadPoolExecutor) -> AsyncIterator[Committer]:
-    committer = Committer(collection, Builders(builders, builders))
-    async with asyncio.timeout(DEADLINE_S):
-        yield committer
-        await committer.close()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE_S):
-        while not condition():  # noqa: ASYNC110 (what is waited for has no event of its own)
-            await asyncio.sleep(0.005)
 
 
 def frame_sizes(folder: Path) -> list[int]:

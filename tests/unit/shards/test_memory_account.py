@@ -6,9 +6,8 @@ Payloads of 64 KiB fill a budget of 8 MiB in a hundred points. A graph's fixed p
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -33,7 +32,7 @@ from shards.memory_budget import MemoryLevel
 from shards.op_history import NO_OP_ID
 from shards.point_ids import key_array
 from shards.settings import MIB, ShardSettings
-from shards.upkeep import Builders
+from tests.running_committer import committing, until
 from tests.shard_oracle import (
     DIM,
     Oracle,
@@ -48,7 +47,6 @@ from tests.shard_oracle import (
 
 SETTINGS = ShardSettings(seal_bytes=64 * 1024, exact_scan_bytes=0, memory_bytes_max=8 * MIB)
 PAYLOAD_BYTES = 64 * 1024
-DEADLINE_S = 60.0
 
 
 @pytest.fixture
@@ -65,22 +63,6 @@ def account() -> MemoryAccount:
 def builders() -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor(1) as executor:
         yield executor
-
-
-@asynccontextmanager
-async def committing(
-    collection: ShardCollection, builders: ThreadPoolExecutor, account: MemoryAccount
-) -> AsyncIterator[Committer]:
-    committer = Committer(collection, Builders(builders, builders), account)
-    async with asyncio.timeout(DEADLINE_S):
-        yield committer
-        await committer.close()
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE_S):
-        while not condition():  # noqa: ASYNC110 (what is waited for has no event of its own)
-            await asyncio.sleep(0.005)
 
 
 def heavy(key: int, op_id: bytes = NO_OP_ID) -> LogOp:

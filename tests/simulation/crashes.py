@@ -70,12 +70,7 @@ def _run(work: Workload, is_power_lost: bool) -> Tally:
     work.restart(is_power_lost)
     for _ in range(work.random.randint(0, STEPS_AFTER)):
         work.step()
-    work.restart(is_power_lost=True)
-    work.step()
-    work.close(clean=True)
-    work.restart(is_power_lost=True)
-    work.tally.injected = len(work.disk.injected)
-    return work.tally
+    return work.end()
 
 
 def _work_until_crash(work: Workload) -> None:

@@ -86,9 +86,4 @@ def _check_fenced(work: Workload) -> None:
 def _end(work: Workload) -> Tally:
     for _ in range(work.random.randint(1, 8)):
         work.step()
-    work.restart(is_power_lost=True)
-    work.step()
-    work.close(clean=True)
-    work.restart(is_power_lost=True)
-    work.tally.injected = len(work.disk.injected)
-    return work.tally
+    return work.end()

@@ -276,6 +276,15 @@ class Workload:
             except Crash:
                 continue
 
+    def end(self) -> Tally:
+        """Lose power, go on, stop cleanly, lose power again: everything has to be there each time. What was done."""
+        self.restart(is_power_lost=True)
+        self.step()
+        self.close(clean=True)
+        self.restart(is_power_lost=True)
+        self.tally.injected = len(self.disk.injected)
+        return self.tally
+
     def check(self) -> None:
         """Every record and exact search as the oracle has them."""
         check_same(self.collection, self.oracle, QUERIES)

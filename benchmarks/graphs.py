@@ -21,7 +21,7 @@ import numpy.typing as npt
 from benchmarks.datasets import Dataset, Floats, Ids, K, recall
 from cluster.slots import SLOT_COUNT, slots_of
 from shards.schema import HnswSpec
-from shards.segment_files import GRAPH, KEYS, read_header
+from shards.segment_files import GRAPHS, KEYS, read_header
 
 EF_LADDER = (12, 16, 24, 32, 40, 48, 56, 64, 72, 80, 96, 112, 128, 160, 192, 256, 384, 512)
 HNSW = HnswSpec()
@@ -74,7 +74,7 @@ def smallest_ef(graphs: Sequence[Graph], data: Dataset, recall_min: float) -> in
 def read_shard_graphs(data_folder: Path) -> list[Graph]:
     """Every sealed segment of the only collection in a data folder, as the cluster has written it."""
     graphs = []
-    for path in sorted(data_folder.glob(f"shards/*/*/segments/*/{GRAPH}")):
+    for path in sorted(data_folder.glob(f"shards/*/*/segments/*/{GRAPHS[0]}")):
         header = read_header(path.parent)
         index = hnswlib.Index(space="ip", dim=header.dim)
         index.load_index(str(path), max_elements=header.row_count)

@@ -26,7 +26,6 @@ from shards import sealing
 from shards.batch import PointBatch, encode_batch, make_batch
 from shards.distance import Distance
 from shards.growing import GrowingSegment, rows_that_fit
-from shards.hnsw import GraphShape
 from shards.index import SearchPlan
 from shards.log_frame import LogOp, OpKind
 from shards.memory import growing_parts, history_bytes, parts_of, sealed_parts
@@ -39,6 +38,7 @@ from shards.schema import CollectionSpec, HnswSpec, VectorSpec
 from shards.sealed import open_segment
 from shards.segment_builder import SegmentBuilder
 from shards.settings import ShardSettings
+from shards.vector_layout import UNNAMED
 
 PART = "memory"
 DATA = "random"
@@ -67,6 +67,10 @@ class Case(NamedTuple):
     payload_bytes: int = 0
     first_key: int = 10**6
 
+    @property
+    def spec(self) -> CollectionSpec:
+        return CollectionSpec(vectors={UNNAMED: VectorSpec(size=self.dim, distance=Distance.EUCLID)}, hnsw=HNSW)
+
     def batches(self) -> Iterator[PointBatch]:
         """The points, at most BATCH at a time."""
         for start in range(0, self.rows, BATCH):
@@ -78,7 +82,7 @@ class Case(NamedTuple):
 
 def make_growing(case: Case, folder: Path) -> Made:
     """A growing segment, full."""
-    segment = GrowingSegment(case.rows, case.dim, Distance.EUCLID)
+    segment = GrowingSegment(case.rows, case.spec.layout)
     for batch in case.batches():
         segment.append(batch, 1)
     return Made(segment, growing_parts(segment.memory_size).total)
@@ -86,11 +90,11 @@ def make_growing(case: Case, folder: Path) -> Made:
 
 def make_built(case: Case, folder: Path) -> Made:
     """A sealed segment with the graph that was just built, as a seal or a load leaves it."""
-    builder = SegmentBuilder(folder / "segment", GraphShape(case.dim, Distance.EUCLID, HNSW), case.rows, 1)
+    builder = SegmentBuilder(folder / "segment", case.spec, case.rows)
     for batch in case.batches():
         builder.add(batch)
     builder.finish(None)
-    segment = open_segment(folder / "segment", 1, builder.graph)
+    segment = open_segment(folder / "segment", 1, builder.graphs)
     return Made(segment, sealed_parts(segment.memory_size, 1).total)
 
 
@@ -111,8 +115,7 @@ def make_history(case: Case, folder: Path) -> Made:
 
 def make_collection(case: Case, folder: Path) -> Made:
     """A collection that was written through its log and sealed on the way, up to a full growing segment."""
-    spec = CollectionSpec(vectors={"": VectorSpec(size=case.dim, distance=Distance.EUCLID)}, hnsw=HNSW)
-    create_collection(folder / "collection", "0" * 32, spec)
+    create_collection(folder / "collection", "0" * 32, case.spec)
     collection = open_collection(folder / "collection", "0" * 32, ShardSettings()).collection
     for batch in case.batches():
         collection.commit([LogOp(OpKind.UPSERT, NO_OP_ID, encode_batch(batch))], 1)

@@ -161,9 +161,9 @@ class Coordinator:
         """A real search against every shard of some collection; where there is none, a ping of every shard."""
         names = sorted(self.state.collections)
         if names:
-            dim = self.collection(names[0]).spec.vector.size
-            query = np.full((1, dim), dim**-0.5, np.float32)
-            await self.search(names[0], SearchRequest(query, k=1), deadline_s)
+            vector = self.collection(names[0]).spec.layout.columns[0]
+            query = np.full((1, vector.size), vector.size**-0.5, np.float32)
+            await self.search(names[0], SearchRequest(query, k=1, vector=vector.name), deadline_s)
         bodies: dict[int, list[Any]] = {shard.shard_id: [] for shard in self.state.shards}
         await self._ask(ShardRequest(Kind.PING, bodies, bytes), deadline_s)
 
@@ -174,7 +174,11 @@ class Coordinator:
     async def _search(
         self, request: SearchRequest, deadline_s: float, answered: Answered, collection: CollectionState
     ) -> list[QueryHits]:
-        plan = SearchPlan(request.k + request.offset, request.ef or collection.spec.hnsw.ef_search, request.exact)
+        spec = collection.spec
+        number = spec.layout.number_of(request.vector)
+        column = spec.layout.columns[number]
+        ef = request.ef or spec.hnsw_of(column).ef_search
+        plan = SearchPlan(request.k + request.offset, ef, request.exact, number)
         want = Want(request.with_payload, request.with_vectors)
         body = messages.encode_search(_target(collection), plan, want, request.vectors)
         bodies = dict.fromkeys(collection.shard_map.shard_ids, body)
@@ -182,8 +186,7 @@ class Coordinator:
         answered()
         hits = merge_hits(list(replies.values()), request.k, request.offset)
         if request.score_threshold is not None:
-            distance = collection.spec.vector.distance
-            hits = [_cut_at_threshold(one, request.score_threshold, distance) for one in hits]
+            hits = [_cut_at_threshold(one, request.score_threshold, column.distance) for one in hits]
         return hits
 
     async def _write(

@@ -12,13 +12,15 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from shards.batch import Vectors
+from shards.vector_layout import UNNAMED
 
 
 class SearchRequest(NamedTuple):
-    """`nq` queries that share their parameters. vectors: float32 (nq, dim), prepared.
+    """`nq` queries that share their parameters. vectors: float32 (nq, size of the vector), prepared.
 
     Each is answered with at most `k` points, after the `offset` nearest ones are skipped. `ef` None means the
-    collection's own; `score_threshold` is a score as the API returns it, not a distance.
+    collection's own; `score_threshold` is a score as the API returns it, not a distance; `vector` is the name of the one
+    that is compared.
     """
 
     vectors: Vectors
@@ -29,11 +31,13 @@ class SearchRequest(NamedTuple):
     with_payload: bool = False
     with_vectors: bool = False
     offset: int = 0
+    vector: str = UNNAMED
 
 
 class QueryHits(NamedTuple):
     """What one query found, nearest first, as columns of equal length: distances, keys, versions (the LSN of each
-    point's last write), and where asked for payloads (JSON bytes, b"" for none) and vectors, float32 (dim,).
+    point's last write), and where asked for payloads (JSON bytes, b"" for none) and vectors: all of a point, float32
+    (row dim,).
     """
 
     distances: Sequence[float]
@@ -72,7 +76,8 @@ class WriteReceipt:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One stored point. payload: its JSON bytes, empty for none or where not asked for; vector: float32 (dim,)."""
+    """One stored point. payload: its JSON bytes, empty for none or where not asked for; vector: all of its vectors, float32
+    (row dim,)."""
 
     key: int
     version: int

@@ -80,7 +80,10 @@ class ClusterClient:
     def create(self, collection: str, spec: CollectionSpec, shard_count: int | None = None) -> None:
         """Raises Conflict if it exists."""
         body = {
-            "vectors": {"size": spec.vector.size, "distance": spec.vector.distance.value},
+            "vectors": {
+                name: {"size": vector.size, "distance": vector.distance.value}
+                for name, vector in spec.vectors.items()
+            },
             "hnsw_config": {"m": spec.hnsw.m, "ef_construct": spec.hnsw.ef_construction},
             "shard_number": shard_count,
         }

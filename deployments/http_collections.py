@@ -18,7 +18,8 @@ from deployments.http_message import HttpContext, Reply, Request, success
 from deployments.http_models import CreateCollectionBody, HnswBody, VectorBody
 from deployments.limits import LimitSettings
 from shards.errors import InvalidRequest, LimitExceeded, NotFound, NotSupported, Unavailable
-from shards.schema import UNNAMED, CollectionSpec, HnswSpec, VectorSpec
+from shards.schema import CollectionSpec, HnswSpec, VectorSpec
+from shards.vector_layout import UNNAMED
 
 _NAME_FORBIDS = frozenset('<>:"/\\|?*\ufffd')
 """Qdrant's list, and what stands in for bytes of a path that are no UTF-8."""
@@ -138,32 +139,29 @@ def collection_spec(body: CreateCollectionBody) -> CollectionSpec:
         raise NotSupported(f"`sharding_method` {body.sharding_method[:40]!r} is not supported; leave it out")
     if (body.strict_mode_config or {}).get("enabled"):
         raise NotSupported("strict mode (`strict_mode_config.enabled`) is not supported")
-    vector = _unnamed_vector(body)
-    if vector.datatype not in (None, "float32"):
-        raise NotSupported(f"vectors.datatype {vector.datatype[:40]!r} is not supported; vectors are float32")
+    vectors = {UNNAMED: body.vectors} if isinstance(body.vectors, VectorBody) else body.vectors
+    if not vectors:
+        raise NotSupported("a collection without a vector is not supported: `vectors` needs size and distance")
     try:
         return CollectionSpec(
-            vectors={UNNAMED: VectorSpec.model_validate({"size": vector.size, "distance": vector.distance})},
-            hnsw=_hnsw(body.hnsw_config, vector.hnsw_config),
+            vectors={name: _vector_spec(name, vector, body.hnsw_config) for name, vector in vectors.items()},
+            hnsw=_hnsw(body.hnsw_config),
         )
     except ValidationError as error:
         raise ValidationFailed(described(error, "JSON body").message) from None
 
 
-def _unnamed_vector(body: CreateCollectionBody) -> VectorBody:
-    vectors = body.vectors
-    if isinstance(vectors, VectorBody):
-        return vectors
-    if not vectors:
-        raise NotSupported("a collection without a vector is not supported: `vectors` needs size and distance")
-    names = [name for name in vectors if name != UNNAMED]
-    if names:
-        raise NotSupported(f"a named vector ({names[0][:80]!r}) is not supported yet; give size and distance alone")
-    return vectors[UNNAMED]
+def _vector_spec(name: str, vector: VectorBody, hnsw: HnswBody | None) -> VectorSpec:
+    """One vector. Its own graph parameters come before the collection's."""
+    place = f"vectors.{name[:80]}" if name else "vectors"
+    if vector.datatype not in (None, "float32"):
+        raise NotSupported(f"{place}.datatype {vector.datatype[:40]!r} is not supported; vectors are float32")
+    own = None if vector.hnsw_config is None else _hnsw(hnsw, vector.hnsw_config)
+    return VectorSpec.model_validate({"size": vector.size, "distance": vector.distance, "hnsw": own})
 
 
 def _hnsw(*given: HnswBody | None) -> HnswSpec:
-    """Graph parameters: the vector's own settings come before the collection's."""
+    """Graph parameters: later settings come before earlier ones."""
     chosen: dict[str, int] = {}
     for config in given:
         if config is not None and config.m is not None:
@@ -177,7 +175,7 @@ def _configuration(spec: CollectionSpec, shard_count: int) -> dict[str, Any]:
     """`config` as clients expect it, with what another engine would have at rest where Shoal has no such thing."""
     return {
         "params": {
-            "vectors": {"size": spec.vector.size, "distance": spec.vector.distance.value},
+            "vectors": _vector_parameters(spec),
             "shard_number": shard_count,
             "replication_factor": 1,
             "write_consistency_factor": 1,
@@ -194,3 +192,13 @@ def _configuration(spec: CollectionSpec, shard_count: int) -> dict[str, Any]:
         "wal_config": {"wal_capacity_mb": 32, "wal_segments_ahead": 0},
         "quantization_config": None,
     }
+
+
+def _vector_parameters(spec: CollectionSpec) -> dict[str, Any]:
+    """A collection's vectors as clients give them: by name, but for the unnamed one where it is alone."""
+    shown: dict[str, dict[str, Any]] = {}
+    for name, vector in spec.vectors.items():
+        shown[name] = {"size": vector.size, "distance": vector.distance.value}
+        if vector.hnsw is not None:
+            shown[name]["hnsw_config"] = {"m": vector.hnsw.m, "ef_construct": vector.hnsw.ef_construction}
+    return shown[UNNAMED] if spec.is_plain else shown

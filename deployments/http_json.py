@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 from cluster.requests import QueryHits, Record
 from deployments.http_errors import ValidationFailed
 from deployments.payload_selection import PayloadSelection
+from deployments.vector_selection import VectorSelection
 from shards.distance import Distance, Floats, scores
 from shards.errors import InvalidRequest
 from shards.point_ids import INTEGER_MAX, point_id
@@ -72,7 +73,7 @@ def scores_of(found: Sequence[QueryHits], distance: Distance) -> Iterator[Floats
 
 
 def scored_points(
-    hits: QueryHits, found_scores: Floats, selection: PayloadSelection, with_vectors: bool
+    hits: QueryHits, found_scores: Floats, selection: PayloadSelection, vectors: VectorSelection
 ) -> list[Point]:
     """One query's hits as the API writes them. `found_scores`: theirs, of `scores_of`."""
     # Iterating a float32 array gives float32 scalars, which orjson writes as such; floats would be written as doubles.
@@ -83,13 +84,13 @@ def scored_points(
     if selection.wanted and hits.payloads is not None:
         for point, payload in zip(points, _payloads(hits.payloads, selection), strict=True):
             point["payload"] = payload
-    if with_vectors and hits.vectors is not None:
-        for point, vector in zip(points, hits.vectors, strict=True):
-            point["vector"] = vector
+    if vectors.wanted and hits.vectors is not None:
+        for point, row in zip(points, hits.vectors, strict=True):
+            point["vector"] = vectors.show(row)
     return points
 
 
-def records(found: Sequence[Record], selection: PayloadSelection) -> list[Point]:
+def records(found: Sequence[Record], selection: PayloadSelection, vectors: VectorSelection) -> list[Point]:
     """Stored points as the API writes them."""
     points: list[Point] = [{"id": point_id(record.key)} for record in found]
     if selection.wanted:
@@ -98,7 +99,7 @@ def records(found: Sequence[Record], selection: PayloadSelection) -> list[Point]
             point["payload"] = payload
     for point, record in zip(points, found, strict=True):
         if record.vector is not None:
-            point["vector"] = record.vector
+            point["vector"] = vectors.show(record.vector)
     return points
 
 

@@ -18,14 +18,14 @@ from cluster.requests import WriteReceipt
 from deployments.http_json import dump, parse_body, records
 from deployments.http_message import HttpContext, Reply, Request, success
 from deployments.http_models import BatchBody, CountBody, DeleteBody, PointBody, RetrieveBody, UpsertBody
-from deployments.http_vectors import dense_vector, dense_vectors, pack_vectors, wants_vectors
+from deployments.http_vectors import pack_columns, pack_points
 from deployments.limits import LimitSettings
 from deployments.payload_selection import WHOLE_PAYLOAD, parse_selection
+from deployments.vector_selection import all_vectors, parse_vector_selection
 from shards.batch import PointBatch, Vectors, make_batch
-from shards.distance import prepare_vectors
 from shards.errors import InvalidRequest, LimitExceeded, NotFound, NotSupported
 from shards.point_ids import INTEGER_MAX, key_array, parse_point_id, point_id
-from shards.schema import VectorSpec
+from shards.schema import CollectionSpec
 
 _NOTHING_DONE = WriteReceipt(lsn=0)
 
@@ -33,7 +33,7 @@ _NOTHING_DONE = WriteReceipt(lsn=0)
 async def upsert_points(context: HttpContext, request: Request) -> Reply:
     """PUT /collections/{c}/points"""
     body = parse_body(UpsertBody, request.body)
-    spec = context.cluster.collection(request.collection).spec.vector
+    spec = context.cluster.collection(request.collection).spec
     deadline_s, wait = request.deadline_s(context.limits), request.wait()
     if body.update_mode not in (None, "upsert"):
         raise NotSupported(f"`update_mode` {body.update_mode[:40]!r} is not supported yet")
@@ -68,11 +68,12 @@ async def retrieve_points(context: HttpContext, request: Request) -> Reply:
     """POST /collections/{c}/points"""
     body = parse_body(RetrieveBody, request.body)
     selection = parse_selection(body.with_payload, default=True)
-    with_vectors = wants_vectors(body.with_vector if body.with_vectors is None else body.with_vectors)
+    spec = context.cluster.collection(request.collection).spec
+    vectors = parse_vector_selection(spec, body.with_vector if body.with_vectors is None else body.with_vectors)
     keys = _parse_keys(body.ids, "ids[{}]", context.limits)
     deadline_s = request.deadline_s(context.limits)
-    found = await context.cluster.retrieve(request.collection, keys, selection.wanted, with_vectors, deadline_s)
-    return success(request, dump(records(found, selection)))
+    found = await context.cluster.retrieve(request.collection, keys, selection.wanted, vectors.wanted, deadline_s)
+    return success(request, dump(records(found, selection, vectors)))
 
 
 async def get_point(context: HttpContext, request: Request) -> Reply:
@@ -83,7 +84,8 @@ async def get_point(context: HttpContext, request: Request) -> Reply:
     found = await context.cluster.retrieve(request.collection, [key], True, True, deadline_s)
     if not found:
         raise NotFound(f"Not found: Point with id {point_id(key)} does not exists!")
-    return success(request, dump(records(found, WHOLE_PAYLOAD)[0]))
+    spec = context.cluster.collection(request.collection).spec
+    return success(request, dump(records(found, WHOLE_PAYLOAD, all_vectors(spec))[0]))
 
 
 async def count_points(context: HttpContext, request: Request) -> Reply:
@@ -99,33 +101,32 @@ def _written(request: Request, receipt: WriteReceipt, wait: bool) -> Reply:
     return success(request, result, b'{"lsn":%d}' % receipt.lsn)
 
 
-def _batch_of_points(points: list[PointBody], spec: VectorSpec, limits: LimitSettings) -> PointBatch:
+def _batch_of_points(points: list[PointBody], spec: CollectionSpec, limits: LimitSettings) -> PointBatch:
     keys = _parse_keys([point.id for point in points], "points[{}].id", limits)
-    rows = [dense_vector(point.vector, f"points[{index}].vector") for index, point in enumerate(points)]
-    vectors = pack_vectors(rows, spec, "points[{}].vector")
+    vectors = pack_points([point.vector for point in points], spec, "points[{}].vector")
     payloads = _encode_payloads([point.payload for point in points], "points[{}].payload", limits)
     return _prepared_batch(keys, vectors, payloads, spec)
 
 
-def _batch_of_columns(batch: BatchBody, spec: VectorSpec, limits: LimitSettings) -> PointBatch:
+def _batch_of_columns(batch: BatchBody, spec: CollectionSpec, limits: LimitSettings) -> PointBatch:
     keys = _parse_keys(batch.ids, "batch.ids[{}]", limits)
-    rows = dense_vectors(batch.vectors, "batch.vectors")
     given_payloads = [None] * len(keys) if batch.payloads is None else batch.payloads
-    for column, length in (("vectors", len(rows)), ("payloads", len(given_payloads))):
-        if length != len(keys):
-            raise InvalidRequest(f"batch.{column} holds {length} items, batch.ids {len(keys)}; they must be as many")
-    vectors = pack_vectors(rows, spec, "batch.vectors[{}]")
+    if len(given_payloads) != len(keys):
+        raise InvalidRequest(
+            f"batch.payloads holds {len(given_payloads)} items, batch.ids {len(keys)}; they must be as many"
+        )
+    vectors = pack_columns(batch.vectors, len(keys), spec, "batch.vectors")
     payloads = _encode_payloads(given_payloads, "batch.payloads[{}]", limits)
     return _prepared_batch(keys, vectors, payloads, spec)
 
 
-def _prepared_batch(keys: list[int], vectors: Vectors, payloads: list[bytes], spec: VectorSpec) -> PointBatch:
+def _prepared_batch(keys: list[int], vectors: Vectors, payloads: list[bytes], spec: CollectionSpec) -> PointBatch:
     last = {key: row for row, key in enumerate(keys)}
     if len(last) < len(keys):
         rows = sorted(last.values())
         keys, payloads = [keys[row] for row in rows], [payloads[row] for row in rows]
         vectors = vectors[rows]
-    return make_batch(key_array(keys), prepare_vectors(vectors, spec.distance, spec.size, "point"), payloads)
+    return make_batch(key_array(keys), spec.layout.prepare(vectors, "point"), payloads)
 
 
 def _parse_keys(ids: Sequence[Any], place: str, limits: LimitSettings) -> list[int]:

@@ -13,12 +13,15 @@ from cluster.requests import SearchRequest
 from deployments.http_json import Point, dump, parse_body, scored_points, scores_of
 from deployments.http_message import HttpContext, Reply, Request, success
 from deployments.http_models import LegacySearchBody, QueryBatchBody, QueryBody, SearchParameters, Unusual
-from deployments.http_vectors import check_names, pack_query, pack_vectors, query_vector, wants_vectors
+from deployments.http_vectors import pack_query, pack_vectors, query_vector, searched_vector
 from deployments.limits import LimitSettings
 from deployments.payload_selection import PayloadSelection, parse_selection
+from deployments.vector_selection import VectorSelection, parse_vector_selection
+from shards.batch import Vectors
 from shards.distance import prepare_vectors
 from shards.errors import LimitExceeded
-from shards.schema import UNNAMED
+from shards.schema import CollectionSpec
+from shards.vector_layout import UNNAMED, VectorColumn
 
 LIMIT_DEFAULT = 10
 _NO_PARAMETERS = SearchParameters()
@@ -28,7 +31,7 @@ _FULL_COVERAGE = b'{"coverage":1.0}'
 class _Plan(NamedTuple):
     """A SearchRequest without its vectors, fields in its order. Queries with equal plans go out as one.
 
-    A tuple, because it is made for every query and a frozen dataclass of seven fields costs 2 us.
+    A tuple, because it is made for every query and a frozen dataclass of eight fields costs 2 us.
     """
 
     k: int
@@ -38,6 +41,14 @@ class _Plan(NamedTuple):
     with_payload: bool
     with_vectors: bool
     offset: int
+    vector: str
+
+
+class _Shown(NamedTuple):
+    """What an answer shows of a point."""
+
+    payload: PayloadSelection
+    vectors: VectorSelection
 
 
 async def query_points(context: HttpContext, request: Request) -> Reply:
@@ -58,51 +69,58 @@ async def query_points_batch(context: HttpContext, request: Request) -> Reply:
     """POST /collections/{c}/points/query/batch"""
     bodies = parse_body(QueryBatchBody, request.body).searches
     limits = context.limits
-    spec = context.cluster.collection(request.collection).spec.vector
+    spec = context.cluster.collection(request.collection).spec
     if len(bodies) > limits.batch_max:
         raise LimitExceeded(f"a batch holds {len(bodies)} queries; the limit batch_max is {limits.batch_max}")
     deadline_s = request.deadline_s(limits)
-    selections = [parse_selection(body.with_payload, default=False) for body in bodies]
-    plans = [_plan(body, selection, limits) for body, selection in zip(bodies, selections, strict=True)]
+    shown = [_shown(body, spec) for body in bodies]
+    plans = [_plan(body, one, limits) for body, one in zip(bodies, shown, strict=True)]
     hit_count = sum(plan.k + plan.offset for plan in plans)
     if hit_count > limits.hits_per_request_max:
         raise LimitExceeded(
             f"a batch asks for {hit_count} hits; the limit hits_per_request_max is {limits.hits_per_request_max}"
         )
-    packed = pack_vectors([query_vector(body.query) for body in bodies], spec, "searches[{}].query")
-    vectors = prepare_vectors(packed, spec.distance, spec.size, "query")
+    queries = [query_vector(body.query) for body in bodies]
     groups: dict[_Plan, list[int]] = {}
     for place, plan in enumerate(plans):
         groups.setdefault(plan, []).append(place)
-    answers = await asyncio.gather(
-        *(
-            context.cluster.search(request.collection, SearchRequest(vectors[places], *plan), deadline_s)
-            for plan, places in groups.items()
-        )
-    )
+    requests = []
+    for plan, places in groups.items():
+        column = searched_vector(spec, plan.vector)
+        requests.append(SearchRequest(_pack_group(queries, places, column), *plan))
+    answers = await asyncio.gather(*(context.cluster.search(request.collection, one, deadline_s) for one in requests))
     results: list[dict[str, list[Point]]] = [{"points": []} for _ in bodies]
     for answer, (plan, places) in zip(answers, groups.items(), strict=True):
-        scored = zip(answer.hits, scores_of(answer.hits, spec.distance), places, strict=True)
-        for hits, found_scores, place in scored:
-            results[place]["points"] = scored_points(hits, found_scores, selections[place], plan.with_vectors)
+        distance = searched_vector(spec, plan.vector).distance
+        for hits, found_scores, place in zip(answer.hits, scores_of(answer.hits, distance), places, strict=True):
+            results[place]["points"] = scored_points(hits, found_scores, *shown[place])
     return success(request, dump(results), _shoal(min((answer.coverage for answer in answers), default=1.0)))
 
 
+def _pack_group(queries: list[list[float]], places: list[int], column: VectorColumn) -> Vectors:
+    packed = pack_vectors([queries[place] for place in places], column, "searches[{}].query", places)
+    return prepare_vectors(packed, column.distance, column.size, "query")
+
+
 async def _search_one(context: HttpContext, request: Request, body: QueryBody) -> tuple[list[Point], float]:
-    selection = parse_selection(body.with_payload, default=False)
-    plan = _plan(body, selection, context.limits)
-    spec = context.cluster.collection(request.collection).spec.vector
-    vectors = pack_query(query_vector(body.query), spec, "query")
+    spec = context.cluster.collection(request.collection).spec
+    shown = _shown(body, spec)
+    plan = _plan(body, shown, context.limits)
+    column = searched_vector(spec, plan.vector)
+    vectors = pack_query(query_vector(body.query), column, "query")
     deadline_s = request.deadline_s(context.limits)
     answer = await context.cluster.search(request.collection, SearchRequest(vectors, *plan), deadline_s)
-    (found_scores,) = scores_of(answer.hits, spec.distance)
-    return scored_points(answer.hits[0], found_scores, selection, plan.with_vectors), answer.coverage
+    (found_scores,) = scores_of(answer.hits, column.distance)
+    return scored_points(answer.hits[0], found_scores, *shown), answer.coverage
 
 
-def _plan(body: QueryBody, selection: PayloadSelection, limits: LimitSettings) -> _Plan:
-    """The body's parameters. Raises InvalidRequest or LimitExceeded."""
-    if body.using:
-        check_names([body.using], "using")
+def _shown(body: QueryBody, spec: CollectionSpec) -> _Shown:
+    with_vector = body.with_vector if body.with_vectors is None else body.with_vectors
+    return _Shown(parse_selection(body.with_payload, default=False), parse_vector_selection(spec, with_vector))
+
+
+def _plan(body: QueryBody, shown: _Shown, limits: LimitSettings) -> _Plan:
+    """The body's parameters. Raises LimitExceeded."""
     parameters = body.params or _NO_PARAMETERS
     k = LIMIT_DEFAULT if body.limit is None else body.limit
     offset = body.offset or 0
@@ -111,8 +129,8 @@ def _plan(body: QueryBody, selection: PayloadSelection, limits: LimitSettings) -
     ef = parameters.hnsw_ef
     if ef is not None and ef > limits.ef_max:
         raise LimitExceeded(f"params.hnsw_ef is {ef}; the limit ef_max is {limits.ef_max}")
-    with_vectors = wants_vectors(body.with_vector if body.with_vectors is None else body.with_vectors)
-    return _Plan(k, ef, parameters.exact is True, body.score_threshold, selection.wanted, with_vectors, offset)
+    exact, vector = parameters.exact is True, body.using or UNNAMED
+    return _Plan(k, ef, exact, body.score_threshold, shown.payload.wanted, shown.vectors.wanted, offset, vector)
 
 
 def _as_query(legacy: LegacySearchBody) -> QueryBody:

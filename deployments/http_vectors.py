@@ -1,5 +1,8 @@
 """Vectors as JSON spells them, made into float32 rows; every refusal names its place and, if need be, the feature.
 
+A collection's points have one unnamed vector, or several by name; which is which, shards/vector_layout.py tells. How vectors
+are written in answers is vector_selection.py's affair.
+
 Callers pass what pydantic made of the JSON: a list of finite floats in the common case, else an `Unusual`. Packing by
 `struct` was measured against numpy.array, fromiter and array.array: 50 floats 1.0 us against 2.8, 1.4 and 1.6; 1,536
 floats 10 us against 34, 29 and 33. It also refuses what overflows float32, where numpy would make it infinite.
@@ -7,7 +10,7 @@ floats 10 us against 34, 29 and 33. It also refuses what overflows float32, wher
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from math import hypot
 from struct import Struct
@@ -20,7 +23,8 @@ from deployments.http_models import NearestBody, Unusual
 from shards.batch import Vectors
 from shards.distance import Distance, prepare_vectors
 from shards.errors import BadVector, DimensionMismatch, Internal, InvalidRequest, NotSupported, ShoalError
-from shards.schema import UNNAMED, VectorSpec
+from shards.schema import CollectionSpec
+from shards.vector_layout import UNNAMED, VectorColumn, VectorLayout
 
 _FLOATS = TypeAdapter(list[float], config=ConfigDict(strict=True, allow_inf_nan=False))
 _FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -61,50 +65,85 @@ def dense_vector(vector: list[float] | Unusual, place: str) -> list[float]:
     """The list of finite floats that `vector` is. `place` says in errors where it stood."""
     if not isinstance(vector, Unusual):
         return vector
-    value = vector.value
-    if isinstance(value, dict) and not value.keys() & _DESCRIBING_KEYS:
-        value = _unnamed(value, place)
     try:
-        return _FLOATS.validate_python(value)
+        return _FLOATS.validate_python(vector.value)
     except ValidationError:
-        raise _refusal(value, place) from None
+        raise _refusal(vector.value, place) from None
 
 
-def dense_vectors(vectors: list[list[float]] | Unusual, place: str) -> list[list[float]]:
-    """The same for a list of vectors."""
-    if not isinstance(vectors, Unusual):
-        return vectors
-    value = vectors.value
-    if isinstance(value, dict):
-        value = _unnamed(value, place)
-    if not isinstance(value, list):
-        raise InvalidRequest(f"Format error in JSON body: {place} is not a list of vectors: {value!r:.40}")
-    return [dense_vector(Unusual(row), f"{place}[{index}]") for index, row in enumerate(value)]
+def searched_vector(spec: CollectionSpec, using: str | None) -> VectorColumn:
+    """The vector that a search compares. Raises InvalidRequest where there is none of this name."""
+    return spec.layout.columns[spec.layout.number_of(using or UNNAMED)]
 
 
-def _unnamed(named: dict[str, Any], place: str) -> Any:
-    """What stands behind the one name that there is. Raises InvalidRequest for another name, or none."""
-    check_names(named, place)
-    if UNNAMED not in named:
-        raise InvalidRequest(f"{place}: no vector is given")
-    return named[UNNAMED]
+def pack_points(vectors: Sequence[list[float] | Unusual], spec: CollectionSpec, place: str) -> Vectors:
+    """One row of all vectors for each point, float32 (len(vectors), row dim), NaN where a point has not one of them.
+
+    `place` is how errors name a point's vectors, with `{}` for its number. Errors as of `pack_vectors`.
+    """
+    if spec.is_plain and not any(isinstance(vector, Unusual) for vector in vectors):
+        return pack_vectors(vectors, spec.layout.columns[0], place)  # type: ignore[arg-type]
+    given = _Given(spec.layout)
+    for number, vector in enumerate(vectors):
+        where = place.format(number)
+        for name, one in _by_name(vector, where).items():
+            given.add(name, number, dense_vector(one, _place_of(where, name)), where)
+    return given.packed(len(vectors), place)
 
 
-def check_names(names: Iterable[str], place: str) -> None:
-    """Raises InvalidRequest for the first name that is not the unnamed vector's."""
-    for name in names:
-        if name != UNNAMED:
-            raise InvalidRequest(f"{place}: Not existing vector name error: {name[:80]}")
+def pack_columns(vectors: list[list[float]] | Unusual, count: int, spec: CollectionSpec, place: str) -> Vectors:
+    """The same from a list of `count` vectors, or from such a list for each name."""
+    value: Any = vectors.value if isinstance(vectors, Unusual) else vectors
+    given = _Given(spec.layout)
+    for name, rows in (value if isinstance(value, dict) else {UNNAMED: value}).items():
+        where = _place_of(place, name)
+        if not isinstance(rows, list):
+            raise InvalidRequest(f"Format error in JSON body: {where} is not a list of vectors: {rows!r:.40}")
+        if len(rows) != count:
+            raise InvalidRequest(f"{where} holds {len(rows)} items, batch.ids {count}; they must be as many")
+        checked = rows if isinstance(vectors, list) else None
+        for number, row in enumerate(rows):
+            vector = row if checked else dense_vector(Unusual(row), f"{where}[{number}]")
+            given.add(name, number, vector, place)
+    return given.packed(count, place, "[{}]")
 
 
-def wants_vectors(value: object) -> bool:
-    """What `with_vector` asks for: a bool, or a list of names. Raises InvalidRequest for anything else."""
-    if value is None or value is False or value is True:
-        return value is True
-    if isinstance(value, list) and all(isinstance(name, str) for name in value):
-        check_names(value, "with_vector")
-        return bool(value)
-    raise InvalidRequest("Format error in JSON body: with_vector is neither a bool nor a list of vector names")
+class _Given:
+    """The vectors of a request, by their column."""
+
+    def __init__(self, layout: VectorLayout) -> None:
+        self._layout = layout
+        self._points: list[list[int]] = [[] for _ in layout.columns]
+        self._vectors: list[list[list[float]]] = [[] for _ in layout.columns]
+
+    def add(self, name: str, point: int, vector: list[float], where: str) -> None:
+        try:
+            number = self._layout.number_of(name)
+        except InvalidRequest as error:
+            raise InvalidRequest(f"{where}: {error.message}") from None
+        self._points[number].append(point)
+        self._vectors[number].append(vector)
+
+    def packed(self, count: int, place: str, suffix: str = "") -> Vectors:
+        rows = np.full((count, self._layout.dim), np.nan, np.float32)
+        for column, points, vectors in zip(self._layout.columns, self._points, self._vectors, strict=True):
+            if points:
+                column.of(rows)[points] = pack_vectors(
+                    vectors, column, _place_of(place, column.name) + suffix, points
+                )
+        return rows
+
+
+def _by_name(vector: list[float] | Unusual, place: str) -> dict[str, list[float] | Unusual]:
+    """A point's vectors by their names: a list alone is the unnamed one."""
+    if isinstance(vector, Unusual) and isinstance(vector.value, dict) and not vector.value.keys() & _DESCRIBING_KEYS:
+        return {name: Unusual(one) for name, one in vector.value.items()}
+    return {UNNAMED: vector}
+
+
+def _place_of(place: str, name: str) -> str:
+    # Braces of a name would be taken for the place's own.
+    return f"{place}.{name[:80].replace('{', '').replace('}', '')}" if name else place
 
 
 def _refusal(value: Any, place: str) -> ShoalError:
@@ -132,7 +171,7 @@ def _bad_component(values: list[Any], place: str) -> ShoalError:
     return Internal(f"{place}: no component is wrong")
 
 
-def pack_query(values: list[float], spec: VectorSpec, place: str) -> Vectors:
+def pack_query(values: list[float], spec: VectorColumn, place: str) -> Vectors:
     """One query, float32 (1, size), prepared for search: what `pack_vectors` and `prepare_vectors` make of it, and with
     their errors. 50 components take 8 us instead of 14, 1,536 about as long.
     """
@@ -144,23 +183,25 @@ def pack_query(values: list[float], spec: VectorSpec, place: str) -> Vectors:
     return prepare_vectors(pack_vectors([values], spec, place), spec.distance, spec.size, place)
 
 
-def pack_vectors(rows: Sequence[list[float]], spec: VectorSpec, place: str) -> Vectors:
+def pack_vectors(
+    rows: Sequence[list[float]], spec: VectorColumn, place: str, numbers: Sequence[int] | None = None
+) -> Vectors:
     """float32 (len(rows), size), read-only; NaN and infinities are left to `prepare_vectors`.
 
-    `place` is how errors name a row, with `{}` for its number. Raises DimensionMismatch, BadVector, InvalidRequest.
+    `place` is how errors name a row, with `{}` for its number, or for that in `numbers`. Raises DimensionMismatch,
+    BadVector, InvalidRequest.
     """
     size = spec.size
     for row, values in enumerate(rows):
         if len(values) != size:
-            raise DimensionMismatch(
-                f"{place.format(row)}: Vector dimension error: expected dim: {size}, got {len(values)}"
-            )
+            where = place.format(row if numbers is None else numbers[row])
+            raise DimensionMismatch(f"{where}: Vector dimension error: expected dim: {size}, got {len(values)}")
     pack = _packer(size).pack
     try:
         packed = b"".join([pack(*values) for values in rows])
     except OverflowError:
         bad = next(row for row, values in enumerate(rows) if max(map(abs, values)) > _FLOAT32_MAX)
-        raise _bad_component(rows[bad], place.format(bad)) from None
+        raise _bad_component(rows[bad], place.format(bad if numbers is None else numbers[bad])) from None
     return np.frombuffer(packed, np.float32).reshape(-1, size)
 
 

@@ -19,7 +19,6 @@ from time import time
 
 from shards.batch import PointBatch
 from shards.collection import BULK_PREFIX, SEGMENTS_FOLDER, ShardCollection
-from shards.distance import first_non_finite_row
 from shards.errors import BadVector, Conflict, DimensionMismatch, InvalidRequest, NotFound
 from shards.log_frame import LogOp, OpKind
 from shards.memory_account import LoadPermits
@@ -48,7 +47,7 @@ class BulkSession:
         """The attach op is on its way to the log, or may be in it: the segment must stay."""
         if not self._folder.exists():
             threads = collection.settings.build_threads
-            self._builder = SegmentBuilder(self._folder, collection.shape, expected_rows, threads, collection.disk)
+            self._builder = SegmentBuilder(self._folder, collection.spec, expected_rows, threads, collection.disk)
 
     def add(self, batch: PointBatch) -> int:
         """Add rows; returns how many there are now. Raises InvalidRequest, and nothing of the batch is kept."""
@@ -56,7 +55,7 @@ class BulkSession:
             raise InvalidRequest(f"load {self.name} is already prepared and takes no more rows")
         if batch.dim != self._collection.dim:
             raise DimensionMismatch(f"Vector dimension error: expected dim: {self._collection.dim}, got {batch.dim}")
-        if (bad_row := first_non_finite_row(batch.vectors)) is not None:
+        if (bad_row := self._collection.spec.layout.first_bad_row(batch.vectors)) is not None:
             raise BadVector(f"vector {bad_row} of a load's batch holds a NaN or an infinite component")
         self._builder.add(batch)
         return self._builder.row_count
@@ -64,7 +63,7 @@ class BulkSession:
     def prepare(self) -> dict[str, int]:
         """Make the segment durable; says how many rows it has, and how many were superseded by later ones."""
         superseded = 0
-        graph = None
+        graphs = None
         if self._builder is not None:
             self._builder.check_whole()
             if not self._builder.row_count:
@@ -74,8 +73,8 @@ class BulkSession:
             return {"rows": 0, "superseded": 0}
         if self._builder is not None:
             superseded = self._builder.finish(None)
-            graph, self._builder = self._builder.graph, None
-        self._sealed = open_segment(self._folder, 0, graph)
+            graphs, self._builder = self._builder.graphs, None
+        self._sealed = open_segment(self._folder, 0, graphs)
         self._sealed.exact_scan_bytes = self._collection.settings.exact_scan_bytes
         return {"rows": self._sealed.row_count, "superseded": superseded}
 

@@ -21,11 +21,9 @@ import numpy as np
 
 from shards.batch import PointBatch, Vectors, decode_batch, decode_keys, make_batch
 from shards.disk import Disk
-from shards.distance import first_non_finite_row
 from shards.errors import BadVector, DimensionMismatch
 from shards.growing import GrowingSegment, rows_that_fit
 from shards.hits import Hits
-from shards.hnsw import GraphShape
 from shards.index import SearchPlan, VectorIndex
 from shards.log_frame import LogOp, OpKind
 from shards.nearest import Want, nearest
@@ -92,13 +90,8 @@ class ShardCollection:
 
     @property
     def dim(self) -> int:
-        """Components of a vector."""
-        return self.spec.vector.size
-
-    @property
-    def shape(self) -> GraphShape:
-        """What this collection's graphs are made of."""
-        return GraphShape(self.dim, self.spec.vector.distance, self.spec.hnsw)
+        """Components of a point's row: of all its vectors."""
+        return self.spec.layout.dim
 
     def segments(self) -> list[VectorIndex]:
         """What a search reads, newest first."""
@@ -113,7 +106,7 @@ class ShardCollection:
         return sum(segment.live_count for segment in self.segments())
 
     def search(self, queries: Vectors, plan: SearchPlan, want: Want) -> Hits:
-        """The nearest points to each prepared query (nq, dim)."""
+        """The nearest points to each prepared query (nq, size of the plan's vector)."""
         return nearest(self.segments(), queries, plan, want)
 
     def retrieve(self, keys: KeyArray, want: Want) -> Records:
@@ -139,7 +132,7 @@ class ShardCollection:
             batch = decode_batch(op.body)
             if batch.dim != self.dim:
                 raise DimensionMismatch(f"Vector dimension error: expected dim: {self.dim}, got {batch.dim}")
-            if (bad_row := first_non_finite_row(batch.vectors)) is not None:
+            if (bad_row := self.spec.layout.first_bad_row(batch.vectors)) is not None:
                 raise BadVector(f"vector {bad_row} of an upsert holds a NaN or an infinite component")
 
     def commit(self, ops: list[LogOp], epoch: int) -> int:
@@ -214,7 +207,7 @@ class ShardCollection:
 
     def _new_growing(self, rows_min: int) -> GrowingSegment:
         capacity = max(rows_that_fit(self.settings.seal_bytes, self.dim), rows_min)
-        return GrowingSegment(capacity, self.dim, self.spec.vector.distance)
+        return GrowingSegment(capacity, self.spec.layout)
 
 
 def session_of(segment_name: str) -> bytes | None:

@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 
 from shards.batch import PointBatch, Vectors, make_batch
-from shards.distance import Distance
 from shards.index import Rows, SearchPlan, SegmentHits
 from shards.memory import LARGE_KEY, GrowingSize
 from shards.point_ids import NARROW, KeyArray, key_array, key_list
 from shards.scan import scan
+from shards.vector_layout import VectorLayout
 
 ROW_COUNT_MIN = 64
 """Room for so many rows, however wide they are."""
@@ -31,17 +31,19 @@ def rows_that_fit(vector_bytes: int, dim: int) -> int:
 class GrowingSegment:
     """Points in arrival order; an overwrite is a new row, and the old one dies."""
 
-    def __init__(self, capacity: int, dim: int, distance: Distance) -> None:
+    def __init__(self, capacity: int, layout: VectorLayout) -> None:
         self.capacity = capacity
-        self.distance = distance
+        self._layout = layout
         self.row_count = 0
         self.dead_count = 0
-        self._vectors = np.empty((capacity, dim), np.float32)
+        self._vectors = np.empty((capacity, layout.dim), np.float32)
         self._versions = np.empty(capacity, np.uint64)
         self._alive = np.zeros(capacity, np.bool_)
         self._keys: list[int] = []
         self._payloads: list[bytes] = []
         self._row_of_key: dict[int, int] = {}
+        self._with_gaps: set[int] = set()
+        """Numbers of the vectors that not every row has."""
         self._large_key_count = 0
         self._document_count = 0
         self._payload_bytes = 0
@@ -85,6 +87,9 @@ class GrowingSegment:
                 self._alive[older] = False
                 self.dead_count += 1
             self._row_of_key[key] = row
+        self._with_gaps.update(
+            number for number, column in enumerate(self._layout.columns) if column.missing(batch.vectors) is not None
+        )
         self._weigh(batch)
         self.row_count = end  # last: a concurrent search sees whole rows only
 
@@ -102,9 +107,11 @@ class GrowingSegment:
         self._payload_bytes += len(batch.payloads)
 
     def search(self, queries: Vectors, plan: SearchPlan) -> SegmentHits:
-        count = self.row_count
+        count, column = self.row_count, self._layout.columns[plan.vector]
         alive = self._alive[:count] if self.dead_count else None
-        return scan(self._vectors[:count], queries, plan.k, self.distance, alive)
+        if plan.vector in self._with_gaps and (gaps := column.missing(self._vectors[:count])) is not None:
+            alive = ~gaps if alive is None else alive & ~gaps
+        return scan(column.of(self._vectors[:count]), queries, plan.k, column.distance, alive)
 
     def find(self, keys: KeyArray) -> Rows:
         row_of_key = self._row_of_key

@@ -26,11 +26,14 @@ class SegmentHits(NamedTuple):
 
 
 class SearchPlan(NamedTuple):
-    """How to search: the k nearest, with `ef` candidates in a graph; `exact` measures every row."""
+    """How to search: the k nearest, with `ef` candidates in a graph; `exact` measures every row. `vector`: the number of the
+    one that is compared (shards/vector_layout.py).
+    """
 
     k: int
     ef: int
     exact: bool = False
+    vector: int = 0
 
 
 class VectorIndex(Protocol):
@@ -51,7 +54,7 @@ class VectorIndex(Protocol):
         """
 
     def search(self, queries: Vectors, plan: SearchPlan) -> SegmentHits:
-        """The nearest living rows to each prepared query (nq, dim)."""
+        """The nearest living rows that have the plan's vector, to each prepared query (nq, its size)."""
 
     def find(self, keys: KeyArray) -> Rows:
         """The living row of each key, -1 where the segment has none."""
@@ -69,7 +72,7 @@ class VectorIndex(Protocol):
         """The LSN of the last write of rows, any shape."""
 
     def vectors_of(self, rows: Rows) -> Vectors:
-        """Copies of the stored vectors, shape rows.shape + (dim,)."""
+        """Copies of all stored vectors of rows, shape rows.shape + (row dim,)."""
 
     def payload(self, row: int) -> bytes:
         """The stored JSON bytes of one row, b"" for none."""

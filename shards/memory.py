@@ -17,7 +17,7 @@ its docstring; checked against the growth of anonymous memory by benchmarks/memo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import NamedTuple
@@ -27,6 +27,9 @@ GRAPH_FIXED_BYTES = 65_536 * 40
 
 LOCK_BYTES, LEVEL_BYTES = 40, 4
 """Of each row that a graph has room for: a std::mutex, and an int for its level."""
+
+ROW_LIST_BYTES = 8
+"""Of each row that has a vector which not all have: its number."""
 
 LABEL_BYTES = 32 + 12
 """Of each row of a graph: its node in the label map (24 bytes in a malloc chunk of 32), and its part of the buckets (8
@@ -66,9 +69,26 @@ BUILD_ROW_BYTES = 40
 """Of each row of a segment in the making: keys twice, their order, payload length and offset."""
 
 
+class GraphKind(NamedTuple):
+    """Graphs of one vector: its components, and links a node."""
+
+    dim: int
+    m: int
+
+
+class GraphSize(NamedTuple):
+    """One graph, `row_count` of whose room for `capacity` rows are used."""
+
+    dim: int
+    m: int
+    capacity: int
+    row_count: int
+
+
 class GrowingSize(NamedTuple):
-    """A growing or frozen segment. `large_key_count`: rows whose key is above LARGE_KEY; `document_count`: rows that
-    have a payload; `payload_bytes`: of those documents together. Dead rows are among all of these: they take as much.
+    """A growing or frozen segment. `dim`: components of a row; `large_key_count`: rows whose key is above LARGE_KEY;
+    `document_count`: rows that have a payload; `payload_bytes`: of those documents together. Dead rows are among all of
+    these: they take as much.
     """
 
     dim: int
@@ -81,20 +101,19 @@ class GrowingSize(NamedTuple):
 
 
 class SealedSize(NamedTuple):
-    """A sealed segment. `graph_capacity`: rows that its graph has room for, 0 where there is none; `has_dead`: whether
-    a row has died.
+    """A sealed segment. `named_row_count`: rows listed because not all have their vector; `has_dead`: whether a row has
+    died.
     """
 
-    dim: int
-    m: int
+    graphs: tuple[GraphSize, ...]
     row_count: int
-    graph_capacity: int
+    named_row_count: int
     has_dead: bool
 
 
 class CollectionSize(NamedTuple):
     """A collection. `frozen`: the first of them is being sealed, or about to be; `searchers`: how many threads may
-    search at once; `m`: of the graphs that are to be built, 0 where the distance has none.
+    search at once; `graphs`: those that are to be built of every segment.
     """
 
     growing: GrowingSize
@@ -102,17 +121,17 @@ class CollectionSize(NamedTuple):
     sealed: tuple[SealedSize, ...]
     operation_count: int
     searchers: int
-    m: int
+    graphs: tuple[GraphKind, ...]
 
 
 class CollectionPlan(NamedTuple):
     """A collection that is still to be filled. `payload_bytes`: of one point, 0 for none; `growing_capacity`: rows of
-    its growing segment (shards/growing.py: `rows_that_fit`); `m`: 0 where the distance has no graph.
+    its growing segment (shards/growing.py: `rows_that_fit`); every point has every vector.
     """
 
     point_count: int
     dim: int
-    m: int
+    graphs: tuple[GraphKind, ...]
     payload_bytes: int
     growing_capacity: int
     searchers: int = 2
@@ -181,11 +200,12 @@ def scratch_bytes(capacity: int, searchers: int) -> int:
     return VISITED_BYTES * capacity * searchers
 
 
-def building_bytes(dim: int, m: int, row_count: int, payload_bytes: int = 0) -> int:
-    """The most that a segment in the making takes beside its source: its graph, the columns that wait for its files,
+def building_bytes(graphs: Sequence[GraphKind], row_count: int, payload_bytes: int = 0) -> int:
+    """The most that a segment in the making takes beside its source: its graphs, the columns that wait for its files,
     and `payload_bytes` that are copied at once (a seal's; a load's go to their file batch by batch).
     """
-    return graph_bytes(dim, m, row_count) + scratch_bytes(row_count, 1) + row_count * BUILD_ROW_BYTES + payload_bytes
+    grown = sum(graph_bytes(kind.dim, kind.m, row_count) + scratch_bytes(row_count, 1) for kind in graphs)
+    return grown + row_count * BUILD_ROW_BYTES + payload_bytes
 
 
 def dict_bytes(entry_count: int) -> int:
@@ -214,11 +234,10 @@ def growing_parts(size: GrowingSize) -> MemoryParts:
 @lru_cache(maxsize=4096)
 def sealed_parts(size: SealedSize, searchers: int) -> MemoryParts:
     """One sealed segment. Kept, for a collection is asked after every commit, and its segments seldom change."""
-    capacity = size.graph_capacity
     return MemoryParts(
-        graphs=graph_bytes(size.dim, size.m, capacity, min(size.row_count, capacity)) if capacity else 0,
-        bitmaps=size.row_count if size.has_dead else 0,
-        scratch=scratch_bytes(capacity, searchers),
+        graphs=sum(graph_bytes(*graph) for graph in size.graphs),
+        bitmaps=(size.row_count if size.has_dead else 0) + ROW_LIST_BYTES * size.named_row_count,
+        scratch=sum(scratch_bytes(graph.capacity, searchers) for graph in size.graphs),
         objects=SEGMENT_BYTES,
     )
 
@@ -242,17 +261,20 @@ def predict(plan: CollectionPlan) -> MemoryParts:
     rows = min(count, capacity)
     documents = rows if plan.payload_bytes else 0
     growing = GrowingSize(plan.dim, capacity, rows, rows, 0, documents, documents * plan.payload_bytes)
-    sealed = SealedSize(plan.dim, plan.m, count, count if plan.m else 0, has_dead=False)
+    graphs = tuple(GraphSize(*kind, count, count) for kind in plan.graphs)
+    sealed = SealedSize(graphs, count, 0, has_dead=False)
     segments = (sealed,) if count else ()
-    return parts_of(CollectionSize(growing, (), segments, 0, plan.searchers, plan.m))
+    return parts_of(CollectionSize(growing, (), segments, 0, plan.searchers, plan.graphs))
 
 
-def freed_by_sealing(size: GrowingSize, m: int) -> int:
-    """Bytes that the heap loses for good when a segment gets its graph; negative where the graph takes more than the
-    rows did. Rows that died are left out of the graph, and payloads go to a mapped file.
+def freed_by_sealing(size: GrowingSize, graphs: Sequence[GraphKind]) -> int:
+    """Bytes that the heap loses for good when a segment gets its graphs; negative where they take more than the
+    rows did. Rows that died are left out of the graphs, and payloads go to a mapped file.
     """
     parts = growing_parts(size)
-    kept = graph_bytes(size.dim, m, size.live_count) + SEGMENT_BYTES if size.live_count else 0
+    kept = 0
+    if size.live_count:
+        kept = SEGMENT_BYTES + sum(graph_bytes(kind.dim, kind.m, size.live_count) for kind in graphs)
     return parts.ids + parts.payloads - kept
 
 
@@ -268,4 +290,4 @@ def _seal_bytes(size: CollectionSize) -> int:
         return 0
     frozen = size.frozen[0]
     copied = frozen.live_count * 4 * frozen.dim + frozen.payload_bytes
-    return building_bytes(frozen.dim, size.m, frozen.live_count, copied)
+    return building_bytes(size.graphs, frozen.live_count, copied)

@@ -21,6 +21,7 @@ from shards.log_frame import LogOp, OpKind
 from shards.memory import (
     CollectionPlan,
     CollectionSize,
+    GraphKind,
     MemoryParts,
     building_bytes,
     freed_by_sealing,
@@ -72,7 +73,7 @@ class MemoryAccount:
         """Raises MemoryExhausted where a new collection's growing segment finds no room."""
         byte_count = predict(plan_for(spec, self._settings, 0)).total
         if not self.budget.has_room_for(byte_count):
-            raise self._exhausted(f"a new collection of {spec.vector.size} dimensions", byte_count)
+            raise self._exhausted(f"a new collection of {spec.layout.dim} dimensions", byte_count)
 
     def admit(self, op: LogOp) -> MemoryExhausted | None:
         """Let a write wait for the log, until it is `finish`ed; or the reason why an upsert may not.
@@ -97,9 +98,14 @@ class MemoryAccount:
             raise self._exhausted(f"{byte_count:,} bytes for {purpose}", byte_count)
         return permit
 
+    @property
+    def is_short(self) -> bool:
+        """Whether the shard has less memory left than it should."""
+        return self.budget.level is not MemoryLevel.NORMAL
+
     def write_delay_s(self) -> float:
         """How long the next group of upserts is to be held back."""
-        if self.budget.level is MemoryLevel.NORMAL:
+        if not self.is_short:
             return 0.0
         return THROTTLE_DELAY_S_MAX * self.budget.pressure
 
@@ -107,10 +113,9 @@ class MemoryAccount:
         """Whether to seal the growing segment before it is full: memory is short (or a write was just refused), and
         that frees some of it.
         """
-        is_short = was_refused or self.budget.level is not MemoryLevel.NORMAL
-        if not is_short or collection.frozen or self.budget.limit_bytes is None:
+        if not (was_refused or self.is_short) or collection.frozen or self.budget.limit_bytes is None:
             return False
-        freed = freed_by_sealing(collection.growing.memory_size, graph_links(collection.spec))
+        freed = freed_by_sealing(collection.growing.memory_size, graph_kinds(collection.spec))
         return freed >= self.budget.limit_bytes * SEAL_FREES_FRACTION_MIN
 
     def report(self, collection: ShardCollection, resident: Resident | None) -> dict[str, Any]:
@@ -144,7 +149,7 @@ class LoadPermits:
 
     def __init__(self, account: MemoryAccount, collection: ShardCollection, expected_rows: int) -> None:
         self._account = account
-        self._dim, self._m = collection.dim, graph_links(collection.spec)
+        self._kinds = graph_kinds(collection.spec)
         self._row_count = 0
         self._capacity = 0
         self._permits: list[MemoryPermit] = []
@@ -163,7 +168,7 @@ class LoadPermits:
 
     def _grow_to(self, capacity: int) -> None:
         held = sum(permit.byte_count for permit in self._permits)
-        needed = building_bytes(self._dim, self._m, capacity) - held
+        needed = building_bytes(self._kinds, capacity) - held
         self._permits.append(self._account.reserve(needed, f"a load of {capacity:,} rows"))
         self._capacity = capacity
 
@@ -176,7 +181,7 @@ def size_of(collection: ShardCollection) -> CollectionSize:
         sealed=tuple(sealed.memory_size for sealed in collection.sealed),
         operation_count=len(collection.history),
         searchers=searchers_of(collection.settings),
-        m=graph_links(collection.spec),
+        graphs=graph_kinds(collection.spec),
     )
 
 
@@ -193,17 +198,19 @@ def plan_for(
     """So many points, each with a payload of so many bytes, in a collection of this kind on one shard."""
     return CollectionPlan(
         point_count=point_count,
-        dim=spec.vector.size,
-        m=graph_links(spec),
+        dim=spec.layout.dim,
+        graphs=graph_kinds(spec),
         payload_bytes=payload_bytes,
-        growing_capacity=rows_that_fit(settings.seal_bytes, spec.vector.size),
+        growing_capacity=rows_that_fit(settings.seal_bytes, spec.layout.dim),
         searchers=searchers_of(settings),
     )
 
 
-def graph_links(spec: CollectionSpec) -> int:
-    """m of its graphs, 0 where its distance has none."""
-    return spec.hnsw.m if has_graph(spec.vector.distance) else 0
+def graph_kinds(spec: CollectionSpec) -> tuple[GraphKind, ...]:
+    """The graphs that its points are in: one for each vector whose distance has some."""
+    return tuple(
+        GraphKind(column.size, spec.hnsw_of(column).m) for column in spec.layout.columns if has_graph(column.distance)
+    )
 
 
 def searchers_of(settings: ShardSettings) -> int:

@@ -23,7 +23,7 @@ from shards.point_ids import NARROW, WIDE, key_list
 from shards.records import Records
 
 _TARGET = struct.Struct("<16sQ")
-_SEARCH = struct.Struct("<IIIIB7x")
+_SEARCH = struct.Struct("<IIIIBB6x")
 _HITS = struct.Struct("<IIIBBBx")
 _WRITTEN = struct.Struct("<Q")
 _EXACT, _PAYLOADS, _VECTORS = 1, 2, 4
@@ -41,7 +41,7 @@ class Target(NamedTuple):
 
 
 class SearchHead(NamedTuple):
-    """What a search is, but for the queries themselves: prepared ones, float32 (query_count, dim)."""
+    """What a search is, but for the queries themselves: prepared ones, float32 (query_count, dim), of one vector."""
 
     target: Target
     plan: SearchPlan
@@ -63,10 +63,10 @@ def decode_target(body: memoryview) -> tuple[Target, memoryview]:
 
 
 def encode_search(target: Target, plan: SearchPlan, want: Want, queries: Vectors) -> list[Any]:
-    """SEARCH's body: target | k u32 | ef u32 | count u32 | dim u32 | flags u8 | 7 zero bytes | queries."""
+    """SEARCH's body: target | k u32 | ef u32 | count u32 | dim u32 | flags u8 | vector u8 | 6 zero bytes | queries."""
     flags = _EXACT * plan.exact | _PAYLOADS * want.payloads | _VECTORS * want.vectors
     count, dim = queries.shape
-    return [target.encode() + _SEARCH.pack(plan.k, plan.ef, count, dim, flags), queries.tobytes()]
+    return [target.encode() + _SEARCH.pack(plan.k, plan.ef, count, dim, flags, plan.vector), queries.tobytes()]
 
 
 @lru_cache(maxsize=1024)
@@ -77,10 +77,10 @@ def decode_search_head(head: bytes) -> SearchHead:
     """
     if len(head) != SEARCH_HEAD_BYTES:
         raise Corrupt("a search is shorter than its header")
-    k, ef, count, dim, flags = _SEARCH.unpack_from(head, _TARGET.size)
+    k, ef, count, dim, flags, vector = _SEARCH.unpack_from(head, _TARGET.size)
     if not (k and count and dim):
         raise Corrupt(f"a search asks for the {k} nearest to {count} queries x {dim}")
-    plan = SearchPlan(k, ef, bool(flags & _EXACT))
+    plan = SearchPlan(k, ef, bool(flags & _EXACT), vector)
     want = Want(bool(flags & _PAYLOADS), bool(flags & _VECTORS))
     return SearchHead(Target(*_TARGET.unpack_from(head)), plan, want, count, dim)
 

@@ -22,7 +22,7 @@ class Want(NamedTuple):
 
 
 def nearest(segments: Sequence[VectorIndex], queries: Vectors, plan: SearchPlan, want: Want) -> Hits:
-    """The k nearest living points of all segments to each prepared query (nq, dim).
+    """The k nearest living points of all segments to each prepared query (nq, size of the plan's vector).
 
     A point lives in one segment only (a newer version killed the older rows), so nothing is found twice.
     """

@@ -67,7 +67,11 @@ class RecallProbe:
         """Queries (nq, dim) were answered. Costs next to nothing."""
         self._last_query_at = self.clock()
         self._countdown -= len(queries)
-        if self._countdown <= 0 and not plan.exact and has_graph(collection.spec.vector.distance):
+        if (
+            self._countdown <= 0
+            and not plan.exact
+            and has_graph(collection.spec.layout.columns[plan.vector].distance)
+        ):
             self._countdown = SAMPLE_EVERY
             self.sampled_count += 1
             self._sample = _Sample(collection, queries[:1].copy(), plan)
@@ -112,8 +116,8 @@ def measure_recall(segments: Sequence[VectorIndex], query: Vectors, plan: Search
     if not row_count or 4 * row_count * query.shape[1] > VECTOR_BYTES_MAX:
         return None
     k = min(plan.k, K_MAX)
-    found = nearest(segments, query, SearchPlan(k, max(plan.ef, plan.k)), Want())
-    exact = nearest(segments, query, SearchPlan(k, plan.ef, exact=True), Want())
+    found = nearest(segments, query, SearchPlan(k, max(plan.ef, plan.k), vector=plan.vector), Want())
+    exact = nearest(segments, query, SearchPlan(k, plan.ef, exact=True, vector=plan.vector), Want())
     wanted = exact.keys[0, : exact.counts[0]]
     if not len(wanted):
         return None

@@ -10,6 +10,7 @@ the order of the keys they are sorted again, on the heap. `damages` says so, unt
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,12 +21,30 @@ from shards.batch import PointBatch, Vectors, make_batch
 from shards.errors import Corrupt
 from shards.hnsw import HnswGraph
 from shards.index import Rows, SearchPlan, SegmentHits
-from shards.memory import SealedSize
+from shards.memory import GraphSize, SealedSize
 from shards.point_ids import WIDE, KeyArray, narrow, newest_of_equal, widen
 from shards.scan import scan
+from shards.vector_layout import VectorColumn
 
 WIDEN_FACTOR = 4
 """Where dead rows used up a query's candidates, it is asked again for so many times as many, once; then scanned."""
+
+
+@dataclass(frozen=True, slots=True)
+class _SearchedVector:
+    """One of the segment's vectors. `matrix` (rows, size): a view of the mapped file. `rows`: which rows have it, ascending,
+    in the order of the graph's labels; None: all.
+    """
+
+    column: VectorColumn
+    matrix: Vectors
+    graph: HnswGraph | None
+    row_count: int
+    rows: Rows | None
+
+    @property
+    def byte_count(self) -> int:
+        return 4 * self.row_count * self.column.size
 
 
 class SealedSegment:
@@ -35,7 +54,7 @@ class SealedSegment:
         self,
         folder: Path,
         header: files.SegmentHeader,
-        graph: HnswGraph | None,
+        graphs: tuple[HnswGraph | None, ...],
         lsn: int,
         damages: tuple[files.Damage, ...] = (),
     ) -> None:
@@ -47,8 +66,6 @@ class SealedSegment:
         """A file is damaged that this segment does without: it should be built anew from the others."""
         self.exact_scan_bytes = 0
         rows, dim = header.row_count, header.dim
-        self._graph = graph
-        self._vector_bytes = 4 * rows * dim
         self._vectors = files.map_array(folder / files.VECTORS, np.dtype(np.float32)).reshape(rows, dim)
         self._keys = files.map_keys(folder, header)
         if any(damage.file == files.ORDER for damage in damages):
@@ -59,6 +76,12 @@ class SealedSegment:
         self._payloads = files.map_array(folder / files.PAYLOAD, np.dtype(np.uint8)).data
         has_versions = files.VERSIONS in header.files
         self._versions = files.map_array(folder / files.VERSIONS, np.dtype(np.uint64)) if has_versions else None
+        self._searched = [
+            _SearchedVector(
+                column, column.of(self._vectors), graph, vector.row_count, self._rows_with(column, vector)
+            )
+            for column, vector, graph in zip(header.layout.columns, header.vectors, graphs, strict=True)
+        ]
         self._alive: npt.NDArray[np.bool_] | None = None
         self._live_count = header.live_count
         if self._live_count < rows:
@@ -73,9 +96,9 @@ class SealedSegment:
         return self.folder.name
 
     @property
-    def graph(self) -> HnswGraph | None:
-        """None where the distance has none, or where it was damaged."""
-        return self._graph
+    def graphs(self) -> tuple[HnswGraph | None, ...]:
+        """By the number of their vector; None where the distance has none, no row has the vector, or it was damaged."""
+        return tuple(searched.graph for searched in self._searched)
 
     @property
     def row_count(self) -> int:
@@ -96,17 +119,20 @@ class SealedSegment:
 
     @property
     def mapped_bytes(self) -> int:
-        """Bytes of the files that are mapped: all but the graph's, which is on the heap."""
-        return sum(seal.byte_count for name, seal in self.header.files.items() if name != files.GRAPH)
+        """Bytes of the files that are mapped: all but the graphs', which are on the heap."""
+        return sum(seal.byte_count for name, seal in self.header.files.items() if name not in files.GRAPHS)
 
     @property
     def memory_size(self) -> SealedSize:
         """What the memory model has to know."""
         return SealedSize(
-            dim=self.header.dim,
-            m=self.header.hnsw.m,
+            graphs=tuple(
+                GraphSize(vector.size, vector.hnsw.m, searched.graph.capacity, vector.row_count)
+                for vector, searched in zip(self.header.vectors, self._searched, strict=True)
+                if searched.graph is not None
+            ),
             row_count=self.row_count,
-            graph_capacity=0 if self._graph is None else self._graph.capacity,
+            named_row_count=sum(len(searched.rows) for searched in self._searched if searched.rows is not None),
             has_dead=self._alive is not None,
         )
 
@@ -131,19 +157,21 @@ class SealedSegment:
 
     def search(self, queries: Vectors, plan: SearchPlan) -> SegmentHits:
         """See VectorIndex. Never fewer than k living rows where the segment has them."""
-        k, graph = plan.k, self._graph
-        if plan.exact or graph is None or self._vector_bytes <= self.exact_scan_bytes or k >= self.header.row_count:
-            return self._scan(queries, k)
+        k, searched = plan.k, self._searched[plan.vector]
+        graph = searched.graph
+        if plan.exact or graph is None or searched.byte_count <= self.exact_scan_bytes or k >= searched.row_count:
+            return self._scan(queries, k, searched)
         candidates = max(plan.ef, k)
-        hits = graph.search(queries, candidates)
+        hits = self._walk(queries, candidates, searched)
         if self._alive is None and hits.is_full:
             return SegmentHits(hits.rows[:, :k], hits.distances[:, :k], True)
         hits = self._living(hits, k)
-        if not self.live_count:
+        living = self._living_with(searched)
+        if not living:
             return hits
-        short = np.flatnonzero(hits.rows[:, min(k, self.live_count) - 1] < 0)
+        short = np.flatnonzero(hits.rows[:, min(k, living) - 1] < 0)
         if len(short):
-            self._refill(queries, plan, candidates * WIDEN_FACTOR, hits, short)
+            self._refill(queries, plan, hits, short)
         return hits
 
     def find(self, keys: KeyArray) -> Rows:
@@ -193,8 +221,39 @@ class SealedSegment:
     def take(self, rows: Rows) -> PointBatch:
         return make_batch(self._keys[rows], self._vectors[rows], [self.payload(row) for row in rows.tolist()])
 
-    def _scan(self, queries: Vectors, k: int) -> SegmentHits:
-        return scan(self._vectors, queries, k, self.header.distance, self._alive)
+    def _rows_with(self, column: VectorColumn, vector: files.SegmentVector) -> Rows | None:
+        """Which rows have a vector, None for all. Raises Corrupt where the file and the header do not agree."""
+        if vector.row_count == self.row_count:
+            return None
+        rows = np.flatnonzero(~np.isnan(self._vectors[:, column.start]))
+        if len(rows) != vector.row_count:
+            raise Corrupt(
+                f"{self.folder / files.VECTORS} has {len(rows)} rows with vector {column.name!r}, the header says"
+                f" {vector.row_count}"
+            )
+        return rows
+
+    def _living_with(self, searched: _SearchedVector) -> int:
+        """How many living rows have a vector. Cost: a pass over them where neither all rows live nor all have it."""
+        if searched.rows is None:
+            return self.live_count
+        return searched.row_count if self._alive is None else int(np.count_nonzero(self._alive[searched.rows]))
+
+    def _walk(self, queries: Vectors, candidates: int, searched: _SearchedVector) -> SegmentHits:
+        """What the graph finds, by row numbers."""
+        assert searched.graph is not None
+        hits = searched.graph.search(queries, candidates)
+        if searched.rows is None:
+            return hits
+        return hits._replace(rows=np.where(hits.rows < 0, -1, searched.rows[hits.rows]))
+
+    def _scan(self, queries: Vectors, k: int, searched: _SearchedVector) -> SegmentHits:
+        if searched.rows is None:
+            return scan(searched.matrix, queries, k, searched.column.distance, self._alive)
+        rows = searched.rows if self._alive is None else searched.rows[self._alive[searched.rows]]
+        alive = np.zeros(self.row_count, np.bool_)
+        alive[rows] = True
+        return scan(searched.matrix, queries, k, searched.column.distance, alive)
 
     def _living(self, hits: SegmentHits, k: int) -> SegmentHits:
         """The first k living rows of each query, in order, padded."""
@@ -204,35 +263,41 @@ class SealedSegment:
         rows = np.take_along_axis(np.where(dead, -1, hits.rows), nearest, axis=1)
         return SegmentHits(rows, np.take_along_axis(distances, nearest, axis=1))
 
-    def _refill(self, queries: Vectors, plan: SearchPlan, ef: int, hits: SegmentHits, short: Rows) -> None:
-        assert self._graph is not None
-        needed = min(plan.k, self.live_count)
-        wider = self._living(self._graph.search(queries[short], ef), plan.k)
+    def _refill(self, queries: Vectors, plan: SearchPlan, hits: SegmentHits, short: Rows) -> None:
+        searched = self._searched[plan.vector]
+        needed = min(plan.k, self._living_with(searched))
+        candidates = WIDEN_FACTOR * max(plan.ef, plan.k)
+        wider = self._living(self._walk(queries[short], candidates, searched), plan.k)
         for place, row in enumerate(short):
             filled = SegmentHits(wider.rows[place], wider.distances[place])
             if filled.rows[needed - 1] < 0:
-                scanned = self._scan(queries[row : row + 1], plan.k)
+                scanned = self._scan(queries[row : row + 1], plan.k, searched)
                 filled = SegmentHits(scanned.rows[0], scanned.distances[0])
             hits.rows[row, : len(filled.rows)] = filled.rows
             hits.distances[row, : len(filled.rows)] = filled.distances
 
 
-def open_segment(folder: Path, lsn: int, graph: HnswGraph | None = None) -> SealedSegment:
-    """Open a segment whose every file is first compared with its header; `graph` where it was just built.
+def open_segment(folder: Path, lsn: int, graphs: tuple[HnswGraph | None, ...] | None = None) -> SealedSegment:
+    """Open a segment whose every file is first compared with its header; `graphs` where they were just built.
 
     What is damaged and can be made anew becomes the segment's `damages`. Raises Corrupt, naming folder and file, for any
     other damage. Damaged bytes never reach hnswlib, nor do those of another graph.
     """
     header = files.read_header(folder)
-    if graph is not None:
-        return SealedSegment(folder, header, graph, lsn)
+    if graphs is not None:
+        return SealedSegment(folder, header, graphs, lsn)
     damages = files.verify(folder, header)
     for damage in damages:
         if damage.file not in files.REBUILDABLE:
             raise Corrupt(f"{folder / damage.file} is damaged: {damage.reason}")
-    if files.GRAPH in header.files and not any(damage.file == files.GRAPH for damage in damages):
-        try:
-            graph = HnswGraph.load(folder / files.GRAPH, header.shape, header.row_count)
-        except Corrupt as error:
-            damages.append(files.Damage(files.GRAPH, error.message))
-    return SealedSegment(folder, header, graph, lsn, tuple(damages))
+    damaged = {damage.file for damage in damages}
+    loaded: list[HnswGraph | None] = []
+    for name, vector in zip(files.GRAPHS, header.vectors, strict=False):
+        graph = None
+        if name in header.files and name not in damaged:
+            try:
+                graph = HnswGraph.load(folder / name, vector.shape, vector.row_count)
+            except Corrupt as error:
+                damages.append(files.Damage(name, error.message))
+        loaded.append(graph)
+    return SealedSegment(folder, header, tuple(loaded), lsn, tuple(damages))

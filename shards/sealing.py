@@ -196,10 +196,10 @@ def _unite(
     for segment, _ in sources:
         if isinstance(segment, SealedSegment):
             files.check_rows(segment.folder, segment.header)  # the new segment's checksums must not vouch for rot
-    builder = SegmentBuilder(folder, collection.shape, row_count, union.threads, collection.disk)
+    builder = SegmentBuilder(folder, collection.spec, row_count, union.threads, collection.disk)
     try:
         if base is not None:
-            builder.copy(base.folder, base.header, base.graph)
+            builder.copy(base.folder, base.header, base.graphs)
         for segment, rows in added:
             for start in range(0, len(rows), BATCH_ROWS):
                 if collection.is_closing:
@@ -209,6 +209,6 @@ def _unite(
     except BaseException:
         builder.abort()
         raise
-    sealed = open_segment(folder, union.lsn, builder.graph)
+    sealed = open_segment(folder, union.lsn, builder.graphs)
     sealed.exact_scan_bytes = collection.settings.exact_scan_bytes
     return sealed, sources

@@ -16,11 +16,16 @@ import numpy as np
 import numpy.typing as npt
 
 from shards import segment_files as files
-from shards.batch import PointBatch
+from shards.batch import PointBatch, Vectors
 from shards.disk import REAL_DISK, Disk
 from shards.errors import StorageFull
 from shards.hnsw import GraphShape, HnswGraph, has_graph
 from shards.point_ids import KeyArray, newest_of_equal, same_width
+from shards.schema import CollectionSpec
+from shards.vector_layout import VectorColumn
+
+Graphs = tuple[HnswGraph | None, ...]
+"""By the number of their vector; None where it has none."""
 
 BUILDING_SUFFIX = ".building"
 _COPY_BYTES = 4 * 1024 * 1024
@@ -29,15 +34,24 @@ _COPY_BYTES = 4 * 1024 * 1024
 class SegmentBuilder:
     """One segment in the making, at `<folder>.building`."""
 
-    def __init__(self, folder: Path, shape: GraphShape, capacity: int, threads: int, disk: Disk = REAL_DISK) -> None:
+    def __init__(
+        self, folder: Path, spec: CollectionSpec, capacity: int, threads: int = 1, disk: Disk = REAL_DISK
+    ) -> None:
         self.folder = folder
-        self.shape = shape
         self.row_count = 0
+        self._layout = spec.layout
+        self._shapes = [
+            GraphShape(column.size, column.distance, spec.hnsw_of(column)) for column in spec.layout.columns
+        ]
         self._failure: StorageFull | None = None
         self._threads = threads
         self._disk = disk
         self._building = folder.with_name(folder.name + BUILDING_SUFFIX)
-        self._graph = HnswGraph.empty(shape, capacity) if has_graph(shape.distance) else None
+        self._graphs = [
+            HnswGraph.empty(shape, capacity) if has_graph(shape.distance) else None for shape in self._shapes
+        ]
+        self._vector_counts = [0] * len(self._shapes)
+        """How many rows have each vector."""
         self._keys: list[KeyArray] = []
         self._payload_lengths: list[npt.NDArray[np.uint64]] = []
         try:
@@ -59,14 +73,22 @@ class SegmentBuilder:
             self._payloads.write(batch.payloads)
         except OSError as error:
             raise self._fail(error) from error
-        if self._graph is not None:
-            self._graph.add(batch.vectors, self.row_count, self._threads)
+        for number, column in enumerate(self._layout.columns):
+            self._insert(number, column, batch.vectors)
         self._keys.append(batch.keys.copy())
         self._payload_lengths.append(np.diff(batch.payload_offsets))
         self.row_count += len(batch)
 
-    def copy(self, source: Path, header: files.SegmentHeader, graph: HnswGraph | None) -> None:
-        """Begin with all rows of a sealed segment in the folder `source`, before any are added: its files and its graph.
+    def _insert(self, number: int, column: VectorColumn, rows: Vectors) -> None:
+        """Add the rows that have a vector to its graph, under the next labels."""
+        gaps = column.missing(rows)
+        vectors = column.of(rows) if gaps is None else column.of(rows)[~gaps]
+        if (graph := self._graphs[number]) is not None and len(vectors):
+            graph.add(vectors, self._vector_counts[number], self._threads)
+        self._vector_counts[number] += len(vectors)
+
+    def copy(self, source: Path, header: files.SegmentHeader, graphs: Graphs) -> None:
+        """Begin with all rows of a sealed segment in the folder `source`, before any are added: its files and its graphs.
 
         The caller has compared the files with their checksums. Raises StorageFull.
         """
@@ -77,9 +99,10 @@ class SegmentBuilder:
                     shutil.copyfileobj(file, target, _COPY_BYTES)
         except OSError as error:
             raise self._fail(error) from error
-        if self._graph is not None:
-            assert graph is not None, "a segment without its graph is built anew"
-            self._graph = graph.copy(self._graph.capacity)
+        for number, graph in enumerate(graphs):
+            if graph is not None and (empty := self._graphs[number]) is not None:
+                self._graphs[number] = graph.copy(empty.capacity)
+        self._vector_counts = [vector.row_count for vector in header.vectors]
         self._keys.append(np.array(files.map_keys(source, header)))
         offsets = files.map_array(source / files.OFFSETS, np.dtype(np.uint64))
         self._payload_lengths.append(np.diff(offsets))
@@ -106,23 +129,22 @@ class SegmentBuilder:
         self._write(files.ORDER, order)
         offsets = np.zeros(self.row_count + 1, np.uint64)
         np.cumsum(np.concatenate(self._payload_lengths), out=offsets[1:])
-        self._check_length(files.VECTORS, 4 * self.row_count * self.shape.dim)
+        self._check_length(files.VECTORS, 4 * self.row_count * self._layout.dim)
         self._check_length(files.PAYLOAD, int(offsets[-1]))
         self._write(files.OFFSETS, offsets)
         if versions is not None:
             self._write(files.VERSIONS, versions)
-        if self._graph is not None:
-            self._graph.save(self._building / files.GRAPH)
+        for name, graph in zip(files.GRAPHS, self._graphs, strict=False):
+            if graph is not None and len(graph):
+                graph.save(self._building / name)
         seals = {path.name: files.seal_file(path, self._disk) for path in sorted(self._building.iterdir())}
         files.write_header(
             self._building,
             files.SegmentHeader(
                 row_count=self.row_count,
                 live_count=live_count,
-                dim=self.shape.dim,
                 key_bytes=keys.dtype.itemsize,
-                distance=self.shape.distance,
-                hnsw=self.shape.hnsw,
+                vectors=self._described(),
                 files=seals,
             ),
             self._disk,
@@ -145,9 +167,17 @@ class SegmentBuilder:
         self._disk.remove_tree(self._building)
 
     @property
-    def graph(self) -> HnswGraph | None:
-        """The graph that was built; once finished, it may be searched instead of being loaded again."""
-        return self._graph
+    def graphs(self) -> Graphs:
+        """The graphs that were built; once finished, they may be searched instead of being loaded again."""
+        return tuple(None if graph is None or not len(graph) else graph for graph in self._graphs)
+
+    def _described(self) -> tuple[files.SegmentVector, ...]:
+        return tuple(
+            files.SegmentVector(
+                name=column.name, size=column.size, distance=column.distance, hnsw=shape.hnsw, row_count=count
+            )
+            for column, shape, count in zip(self._layout.columns, self._shapes, self._vector_counts, strict=True)
+        )
 
     def _close_files(self) -> None:
         try:

@@ -16,7 +16,7 @@ from shards import segment_files as files
 from shards.errors import Corrupt
 from shards.graph_file import check_links, check_parameters
 from shards.point_ids import NARROW, WIDE
-from shards.segment_files import Damage, SegmentHeader
+from shards.segment_files import Damage, SegmentHeader, SegmentVector
 
 _BLOCK_ROWS = 65_536
 
@@ -40,8 +40,11 @@ def check_segment(folder: Path) -> SegmentCheck:
     header = files.read_header(folder)
     damages = files.verify(folder, header)
     contradictions: list[Damage] = []
-    if files.GRAPH in header.files and _are_whole(damages, files.GRAPH):
-        _check_graph(folder, header, damages, contradictions)
+    for name, vector in zip(files.GRAPHS, header.vectors, strict=False):
+        if name in header.files and _are_whole(damages, name):
+            _check_graph(folder / name, vector, damages, contradictions)
+    if _are_whole(damages, files.VECTORS) and (problem := _problem_of_gaps(folder, header)) is not None:
+        contradictions.append(Damage(files.VECTORS, problem))
     if _are_whole(damages, files.OFFSETS) and (problem := _problem_of_offsets(folder, header)) is not None:
         contradictions.append(Damage(files.OFFSETS, problem))
     if _are_whole(damages, files.KEYS, files.ORDER) and (problem := _problem_of_order(folder, header)) is not None:
@@ -53,17 +56,34 @@ def _are_whole(damages: list[Damage], *names: str) -> bool:
     return not any(damage.file in names for damage in damages)
 
 
-def _check_graph(folder: Path, header: SegmentHeader, damages: list[Damage], contradictions: list[Damage]) -> None:
-    shape = header.shape.file_shape(header.row_count)
+def _check_graph(path: Path, vector: SegmentVector, damages: list[Damage], contradictions: list[Damage]) -> None:
+    shape = vector.shape.file_shape(vector.row_count)
     try:
-        check_parameters(folder / files.GRAPH, shape)
+        check_parameters(path, shape)
     except Corrupt as error:
-        damages.append(Damage(files.GRAPH, error.message))
+        damages.append(Damage(path.name, error.message))
         return
     try:
-        check_links(folder / files.GRAPH, shape)
+        check_links(path, shape)
     except Corrupt as error:
-        contradictions.append(Damage(files.GRAPH, error.message))
+        contradictions.append(Damage(path.name, error.message))
+
+
+def _problem_of_gaps(folder: Path, header: SegmentHeader) -> str | None:
+    """Whether as many rows have each vector as the header says. What is half a vector a search would meet as NaN."""
+    vectors = files.map_array(folder / files.VECTORS, np.dtype(np.float32)).reshape(header.row_count, -1)
+    counts = [0] * len(header.vectors)
+    for start in range(0, header.row_count, _BLOCK_ROWS):
+        block = vectors[start : start + _BLOCK_ROWS]
+        if (bad := header.layout.first_bad_row(block)) is not None:
+            return f"row {start + bad} holds a NaN or an infinite component"
+        for number, column in enumerate(header.layout.columns):
+            gaps = column.missing(block)
+            counts[number] += len(block) - (0 if gaps is None else int(gaps.sum()))
+    for vector, count in zip(header.vectors, counts, strict=True):
+        if vector.row_count != count:
+            return f"{count} rows have vector {vector.name!r}, the header says {vector.row_count}"
+    return None
 
 
 def _problem_of_offsets(folder: Path, header: SegmentHeader) -> str | None:

@@ -1,13 +1,14 @@
 """A sealed segment on disk: which files it is made of, how they become durable, and how they are verified.
 
     segment.json   header: format, shape, and length and CRC32C of every other file; itself checksummed; written last
-    vectors.f32    float32 (rows, dim), as they are searched
+    vectors.f32    float32 (rows, row dim), as they are searched (shards/vector_layout.py: all vectors of a point)
     keys.bin       uint64 or S17 (rows,)
     order.i64      int64 (rows,): rows sorted by key, stably; of rows with equal keys only the last counts
     versions.u64   uint64 (rows,): LSN of each row's last write; absent where all rows came with the segment's attach
     offsets.u64    uint64 (rows + 1,): ranges in payload.bin
     payload.bin    JSON documents, concatenated
-    graph.hnsw     hnswlib's own format; absent where the distance has no graph
+    graph-N.hnsw   hnswlib's own format, of vector number N; absent where its distance has no graph, or no row has it. Its
+                   labels count the rows that have the vector
 
 A segment is built in a folder with a temporary suffix and renamed when every byte is durable: a folder under its
 final name is whole, or damaged since. `verify` compares every file with the header before anything reads it; what is
@@ -31,13 +32,16 @@ from shards.distance import Distance
 from shards.errors import Corrupt
 from shards.hnsw import GraphShape
 from shards.point_ids import NARROW, WIDE, KeyArray
-from shards.schema import HnswSpec
+from shards.schema import VECTORS_MAX, CollectionSpec, HnswSpec
+from shards.vector_layout import VectorLayout
 
-FORMAT = 1
+FORMAT = 2
 HEADER_FILE = "segment.json"
 VECTORS, KEYS, ORDER, VERSIONS = "vectors.f32", "keys.bin", "order.i64", "versions.u64"
-OFFSETS, PAYLOAD, GRAPH = "offsets.u64", "payload.bin", "graph.hnsw"
-REBUILDABLE = frozenset({ORDER, GRAPH})
+OFFSETS, PAYLOAD = "offsets.u64", "payload.bin"
+GRAPHS = tuple(f"graph-{number}.hnsw" for number in range(VECTORS_MAX))
+"""By the number of the vector."""
+REBUILDABLE = frozenset({ORDER, *GRAPHS})
 """Follow from keys and vectors."""
 _READ_BYTES = 8 * 1024 * 1024
 
@@ -50,8 +54,28 @@ class FileSeal(BaseModel):
     crc32c: int
 
 
+class SegmentVector(BaseModel):
+    """One vector of a segment's rows; `row_count` of them have it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str
+    size: Annotated[int, Field(ge=1)]
+    distance: Distance
+    hnsw: HnswSpec
+    row_count: Annotated[int, Field(ge=0)]
+
+    @property
+    def shape(self) -> GraphShape:
+        return GraphShape(self.size, self.distance, self.hnsw)
+
+    @property
+    def kind(self) -> tuple[str, int, Distance, int]:
+        """What has to be the same in two segments of a collection."""
+        return self.name, self.size, self.distance, self.hnsw.m
+
+
 class SegmentHeader(BaseModel):
-    """What a segment is. `live_count`: rows that no later row of the segment superseded.
+    """What a segment is. `live_count`: rows that no later row of the segment superseded; `vectors`: in their order.
 
     Lengths agree with the counts, so that files of these lengths can be mapped without a further look.
     """
@@ -60,23 +84,40 @@ class SegmentHeader(BaseModel):
     format: int = FORMAT
     row_count: Annotated[int, Field(ge=1)]
     live_count: Annotated[int, Field(ge=1)]
-    dim: Annotated[int, Field(ge=1)]
     key_bytes: int
-    distance: Distance
-    hnsw: HnswSpec
+    vectors: Annotated[tuple[SegmentVector, ...], Field(min_length=1, max_length=VECTORS_MAX)]
     files: dict[str, FileSeal]
 
     @property
-    def shape(self) -> GraphShape:
-        return GraphShape(self.dim, self.distance, self.hnsw)
+    def layout(self) -> VectorLayout:
+        return VectorLayout.of([(vector.name, vector.size, vector.distance) for vector in self.vectors])
+
+    @property
+    def dim(self) -> int:
+        """Components of a row."""
+        return sum(vector.size for vector in self.vectors)
+
+    def problem_in(self, spec: CollectionSpec) -> str | None:
+        """Why this can't be a segment of such a collection, or None."""
+        expected = [
+            (column.name, column.size, column.distance, spec.hnsw_of(column).m) for column in spec.layout.columns
+        ]
+        found = [vector.kind for vector in self.vectors]
+        if found == expected:
+            return None
+        return f"it is a segment of {_kinds_in_words(found)}, the collection has {_kinds_in_words(expected)}"
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> SegmentHeader:
         rows = self.row_count
+        if self.format != FORMAT:
+            raise ValueError(f"it is of format {self.format}")
         if self.key_bytes not in (NARROW.itemsize, WIDE.itemsize) or self.live_count > rows:
             raise ValueError(
                 f"{rows} rows, {self.live_count} of them live, can't have keys of {self.key_bytes} bytes"
             )
+        if any(vector.row_count > rows for vector in self.vectors):
+            raise ValueError(f"more than its {rows} rows have a vector")
         lengths = {
             VECTORS: 4 * rows * self.dim,
             KEYS: self.key_bytes * rows,
@@ -84,12 +125,17 @@ class SegmentHeader(BaseModel):
             OFFSETS: 8 * (rows + 1),
         }
         expected = {**lengths, VERSIONS: 8 * rows} if VERSIONS in self.files else lengths
-        found = {name: seal.byte_count for name, seal in self.files.items() if name not in (PAYLOAD, GRAPH)}
+        graphs = GRAPHS[: len(self.vectors)]
+        found = {name: seal.byte_count for name, seal in self.files.items() if name not in (PAYLOAD, *graphs)}
         if found != expected or PAYLOAD not in self.files:
             raise ValueError(
                 f"{rows} rows x {self.dim} have other files than {sorted(self.files)} of lengths {found}"
             )
         return self
+
+
+def _kinds_in_words(kinds: list[tuple[str, int, Distance, int]]) -> str:
+    return ", ".join(f"{name!r} {size} x {distance.value} m={m}" for name, size, distance, m in kinds)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,11 @@ from shards.batch import Vectors, decode_batch, decode_keys
 from shards.bulk import BulkSession, check_known, remove_orphans
 from shards.collection import ShardCollection
 from shards.committer import Committer
-from shards.distance import prepare_vectors
 from shards.errors import (
     Corrupt,
     DimensionMismatch,
     Internal,
+    InvalidRequest,
     QueueFull,
     ShardUnavailable,
     ShoalError,
@@ -146,8 +146,11 @@ class ShardService:
 
     @staticmethod
     def _check_search(head: SearchHead, group: list[Frame], collection: ShardCollection) -> None:
-        if head.dim != collection.dim:
-            raise DimensionMismatch(f"Vector dimension error: expected dim: {collection.dim}, got {head.dim}")
+        columns = collection.spec.layout.columns
+        if head.plan.vector >= len(columns):
+            raise InvalidRequest(f"there is no vector number {head.plan.vector}; the collection has {len(columns)}")
+        if head.dim != (size := columns[head.plan.vector].size):
+            raise DimensionMismatch(f"Vector dimension error: expected dim: {size}, got {head.dim}")
         for frame in group:
             if len(frame.body) != head.body_bytes:
                 raise Corrupt(f"a search of {head.query_count} queries x {head.dim} has {len(frame.body)} bytes")
@@ -240,7 +243,7 @@ class ShardService:
         session, rest = messages.decode_write(body)
         load = check_known(hosted.sessions, session)
         batch = decode_batch(rest)
-        vectors = prepare_vectors(batch.vectors, hosted.collection.spec.vector.distance, hosted.collection.dim)
+        vectors = hosted.collection.spec.layout.prepare(batch.vectors)
         if load.permits is not None:
             load.permits.add_rows(len(batch))
         added = _run(load, load.add, type(batch)(batch.keys, vectors, batch.payload_offsets, batch.payloads))

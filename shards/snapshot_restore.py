@@ -36,7 +36,7 @@ _SEGMENT_FILES = "|".join(
     re.escape(name)
     for name in (
         *(files.HEADER_FILE, files.VECTORS, files.KEYS, files.ORDER),
-        *(files.VERSIONS, files.OFFSETS, files.PAYLOAD, files.GRAPH),
+        *(files.VERSIONS, files.OFFSETS, files.PAYLOAD, *files.GRAPHS),
     )
 )
 _PATH = re.compile(
@@ -134,13 +134,9 @@ def _check_segment(folder: Path, snapshot: Snapshot, name: str) -> SegmentHeader
     for file in check.header.files:
         if file not in files.REBUILDABLE:
             _check_listed(folder, snapshot, f"{SEGMENTS_FOLDER}/{name}/{file}")
-    vector, header = snapshot.spec.vector, check.header
-    if (header.dim, header.distance, header.hnsw.m) != (vector.size, vector.distance, snapshot.spec.hnsw.m):
-        raise Corrupt(
-            f"{place / files.HEADER_FILE} is of {header.dim} dimensions, {header.distance.value}, m={header.hnsw.m};"
-            f" the snapshot's collection has {vector.size}, {vector.distance.value}, {snapshot.spec.hnsw.m}"
-        )
-    return header
+    if (problem := check.header.problem_in(snapshot.spec)) is not None:
+        raise Corrupt(f"{place / files.HEADER_FILE}: {problem}")
+    return check.header
 
 
 def _check_log(folder: Path, snapshot: Snapshot, manifest: Manifest) -> set[str]:
@@ -168,8 +164,9 @@ def _check_op(op: LogOp, spec: CollectionSpec, where: str) -> None:
         if op.kind is OpKind.DELETE:
             decode_keys(op.body)
         elif op.kind is OpKind.UPSERT:
-            if (dim := decode_batch(op.body).dim) != spec.vector.size:
-                raise Corrupt(f"{where}: vectors of {dim} dimensions instead of {spec.vector.size}")
+            batch = decode_batch(op.body)
+            if batch.dim != spec.layout.dim:
+                raise Corrupt(f"{where}: vectors of {batch.dim} dimensions instead of {spec.layout.dim}")
         elif not re.fullmatch(_NAME, bytes(op.body).decode()):
             raise Corrupt(f"{where}: a segment can't be called {bytes(op.body)!r}")
     except (InvalidRequest, ValueError) as error:

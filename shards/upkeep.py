@@ -24,7 +24,7 @@ from shards.compaction import Merge, SegmentWeight, plan_merge, plan_seal
 from shards.errors import Corrupt
 from shards.growing import rows_that_fit
 from shards.memory import building_bytes
-from shards.memory_account import MemoryAccount, graph_links
+from shards.memory_account import MemoryAccount, graph_kinds
 from shards.resident import give_back_freed
 from shards.sealed import SealedSegment
 
@@ -225,7 +225,7 @@ class Upkeep:
     def _reserved(self, rows: int, purpose: str) -> Iterator[bool]:
         """Memory for a graph of so many rows, or False where there is none."""
         budget = self._memory.budget
-        byte_count = building_bytes(self.collection.dim, graph_links(self.collection.spec), rows)
+        byte_count = building_bytes(graph_kinds(self.collection.spec), rows)
         permit = budget.reserve(byte_count, f"{purpose} of {rows:,} rows")
         try:
             yield permit is not None

@@ -219,12 +219,8 @@ class _CollectionCheck:
                     self.result.add(Severity.REPAIRABLE, folder / damage.file, damage.reason, REBUILD)
             for damage in check.contradictions:
                 self.result.add(Severity.LOST, folder / damage.file, damage.reason, CONTRADICTS)
-            if self.spec is not None and (check.header.dim, check.header.distance) != (
-                self.spec.vector.size,
-                self.spec.vector.distance,
-            ):
-                what = f"it is a segment of {check.header.dim} dimensions, {check.header.distance.value}"
-                self.result.add(Severity.LOST, folder / HEADER_FILE, what, CONTRADICTS)
+            if self.spec is not None and (problem := check.header.problem_in(self.spec)) is not None:
+                self.result.add(Severity.LOST, folder / HEADER_FILE, problem, CONTRADICTS)
 
     def _way(self, manifest: Manifest, durable_lsn: int) -> _Way:
         way = _Way(manifest)

@@ -19,6 +19,7 @@ from shards.point_ids import key_array, key_list
 from shards.recovery import create_collection, open_collection
 from shards.schema import CollectionSpec, HnswSpec, VectorSpec
 from shards.settings import ShardSettings
+from shards.vector_layout import VectorColumn
 
 UID = "0123456789abcdef" * 2
 DIM = 8
@@ -34,6 +35,17 @@ def spec_of(distance: Distance = Distance.EUCLID, dim: int = DIM) -> CollectionS
     )
 
 
+NAMED = CollectionSpec(
+    vectors={
+        "": VectorSpec(size=16, distance=Distance.COSINE),
+        "image": VectorSpec(size=200, distance=Distance.EUCLID, hnsw=HnswSpec(m=4, ef_construction=40)),
+        "title": VectorSpec(size=40, distance=Distance.MANHATTAN),
+    },
+    hnsw=HnswSpec(m=6, ef_construction=40),
+)
+"""Three vectors, WIDE_DIM components together."""
+
+
 def vectors_of(seeds: Iterable[int], dim: int = DIM, distance: Distance = Distance.EUCLID) -> Vectors:
     """A vector for each seed, the same each time; fit for the distance."""
     rows = [np.random.default_rng(seed).standard_normal(dim, np.float32) for seed in seeds]
@@ -47,6 +59,17 @@ def batch_of(
     """Points whose vector and payload follow from key and `version`."""
     vectors = vectors_of([(key * 1_000 + version) % 2**63 for key in keys], dim, distance)
     return make_batch(key_array(keys), vectors, [b'{"v":[%d,%d]}' % (key, version) for key in keys])
+
+
+def named_batch_of(keys: Sequence[int], version: int = 0) -> PointBatch:
+    """The same for NAMED. Of three points two have each vector, one key in seven has none."""
+    batch = batch_of(keys, version, WIDE_DIM)
+    rows = batch.vectors.copy()
+    for row, key in enumerate(keys):
+        for number, column in enumerate(NAMED.layout.columns):
+            if (key + version + number) % 3 == 0 or (key + version) % 7 == 0:
+                column.of(rows)[row] = np.nan
+    return PointBatch(batch.keys, NAMED.layout.prepare(rows), batch.payload_offsets, batch.payloads)
 
 
 def upsert_op(batch: PointBatch, op_id: bytes | None = None) -> LogOp:
@@ -77,7 +100,6 @@ class OraclePoint:
 class Oracle:
     """The points that should live, by key."""
 
-    distance: Distance = Distance.EUCLID
     points: dict[int, OraclePoint] = field(default_factory=dict)
 
     def upsert(self, batch: PointBatch, lsn: int) -> None:
@@ -88,15 +110,17 @@ class Oracle:
         for key in keys:
             self.points.pop(key, None)
 
-    def distances(self, query: Vectors) -> dict[int, float]:
-        """The distance of one query (dim,) to every point, in float64."""
+    def distances(self, query: Vectors, column: VectorColumn) -> dict[int, float]:
+        """The distance of one query (size,) to every point that has the vector, in float64."""
         wide = query.astype(np.float64)
         measured = {}
         for key, point in self.points.items():
-            vector = point.vector.astype(np.float64)
-            if self.distance in (Distance.COSINE, Distance.DOT):
+            vector = column.of(point.vector).astype(np.float64)
+            if np.isnan(vector).all():
+                continue
+            if column.distance in (Distance.COSINE, Distance.DOT):
                 measured[key] = 1.0 - float(vector @ wide)
-            elif self.distance is Distance.EUCLID:
+            elif column.distance is Distance.EUCLID:
                 measured[key] = float(((vector - wide) ** 2).sum())
             else:
                 measured[key] = float(np.abs(vector - wide).sum())
@@ -104,7 +128,7 @@ class Oracle:
 
 
 def check_same(collection: ShardCollection, oracle: Oracle, queries: Vectors) -> None:
-    """Count, every record, and exact search agree with the oracle."""
+    """Count, every record, and exact search by each vector agree with the oracle. `queries` (nq, row dim)."""
     assert collection.count() == len(oracle.points)
     records = collection.retrieve(key_array([*oracle.points, 2**63 + 11]), Want(payloads=True, vectors=True))
     assert sorted(key_list(records.batch.keys)) == sorted(oracle.points)
@@ -112,19 +136,22 @@ def check_same(collection: ShardCollection, oracle: Oracle, queries: Vectors) ->
         point = oracle.points[key]
         assert (int(records.versions[row]), records.batch.payload(row)) == (point.lsn, point.payload), key
         np.testing.assert_array_equal(records.batch.vectors[row], point.vector)
-    for k in (1, 5, len(oracle.points) + 3):
-        check_search(collection, oracle, queries, SearchPlan(k, 16, exact=True))
+    for number in range(len(collection.spec.layout.columns)):
+        for k in (1, 5, len(oracle.points) + 3):
+            check_search(collection, oracle, queries, SearchPlan(k, 16, exact=True, vector=number))
 
 
 def check_search(collection: ShardCollection, oracle: Oracle, queries: Vectors, plan: SearchPlan) -> None:
     """The k nearest points, each once, with the right distance, version and payload; equal distances in any order."""
-    hits = collection.search(queries, plan, Want(payloads=True, vectors=True))
-    expected_count = min(plan.k, len(oracle.points))
+    column = collection.spec.layout.columns[plan.vector]
+    asked = np.ascontiguousarray(column.of(queries))
+    hits = collection.search(asked, plan, Want(payloads=True, vectors=True))
+    all_measured = [oracle.distances(query, column) for query in asked]
+    expected_count = min(plan.k, len(all_measured[0]))
     assert hits.counts.tolist() == [expected_count] * len(queries)
     if not expected_count:
         return
-    for number, query in enumerate(queries):
-        measured = oracle.distances(query)
+    for number, measured in enumerate(all_measured):
         keys = key_list(hits.keys[number, :expected_count])
         assert len(set(keys)) == expected_count
         assert set(keys) <= set(measured), "a dead point was found"

@@ -42,7 +42,8 @@ PURE_MODULES = frozenset(
             "shards/op_history.py",
             "shards/point_ids.py",
         ),
-        *("shards/report.py", "shards/scan.py", "shards/schema.py", "shards/settings.py", "shards/wire.py"),
+        *("shards/report.py", "shards/scan.py", "shards/schema.py", "shards/settings.py"),
+        *("shards/vector_layout.py", "shards/wire.py"),
         *("cluster/catalogue_model.py", "cluster/gather.py", "cluster/merge.py", "cluster/reconcile.py"),
         *("cluster/requests.py", "cluster/shard_map.py", "cluster/slots.py", "cluster/state.py"),
     }

@@ -22,7 +22,8 @@ from deployments.loading.bad_rows import BadRowPolicy, fail
 from deployments.loading.source import ParquetSource, SourceBatch
 from shards.distance import Distance
 from shards.errors import Conflict, DimensionMismatch, InvalidRequest, NotFound, ShoalError
-from shards.schema import UNNAMED, CollectionSpec, HnswSpec, VectorSpec
+from shards.schema import CollectionSpec, HnswSpec, VectorSpec
+from shards.vector_layout import UNNAMED
 
 BATCH_ROWS = 4096
 """A shard inserts its part in about half a second, and three are on the way to each: it never waits for reading."""
@@ -146,10 +147,15 @@ async def _collection(order: LoadOrder, control: ControlPlane, observer: LoadObs
     if order.create is None:
         if found is None:
             raise NotFound(f"there is no collection `{name}`; add --create to make it from the file's columns")
-        if found.spec.vector.size != dim:
+        if not found.spec.is_plain:
+            raise InvalidRequest(
+                f"the collection `{name}` has named vectors ({', '.join(sorted(found.spec.vectors))}), which a load can't"
+                " fill yet; upsert them"
+            )
+        if found.spec.layout.dim != dim:
             raise DimensionMismatch(
                 f"the vectors in column `{order.source.vector_column}` have {dim} components, those of collection"
-                f" `{name}` {found.spec.vector.size}; nothing was sent"
+                f" `{name}` {found.spec.layout.dim}; nothing was sent"
             )
         yield dim
         return

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from shards import sealing
 from shards.memory import (
     CollectionSize,
+    GraphKind,
+    GraphSize,
     GrowingSize,
     MemoryParts,
     SealedSize,
@@ -30,6 +32,7 @@ from tests.shard_oracle import SMALL, UID, WIDE_DIM, batch_of, delete_op, new_co
 counts = st.integers(0, 10**7)
 dims = st.integers(1, 65_536)
 links = st.sampled_from([0, 2, 16, 128])
+graph_kinds = st.builds(GraphKind, dims, links)
 
 
 @st.composite
@@ -44,7 +47,8 @@ def growing_sizes(draw: st.DrawFn) -> GrowingSize:
 def sealed_sizes(draw: st.DrawFn) -> SealedSize:
     m, rows = draw(links), draw(st.integers(1, 10**7))
     capacity = draw(st.integers(rows, 2 * rows)) if m else 0
-    return SealedSize(draw(dims), m, rows, capacity, draw(st.booleans()))
+    graphs = (GraphSize(draw(dims), m, capacity, rows),) if m else ()
+    return SealedSize(graphs, rows, draw(st.integers(0, rows)), draw(st.booleans()))
 
 
 collection_sizes = st.builds(
@@ -54,7 +58,7 @@ collection_sizes = st.builds(
     sealed=st.lists(sealed_sizes(), max_size=4).map(tuple),
     operation_count=st.integers(0, 65_536),
     searchers=st.integers(1, 64),
-    m=links,
+    graphs=st.lists(graph_kinds, max_size=3).map(tuple),
 )
 
 

@@ -26,6 +26,7 @@ from shards.log_frame import encode_frame
 from shards.point_ids import UUID_BASE
 from shards.recovery import create_collection, open_collection
 from tests.shard_oracle import (
+    NAMED,
     SMALL,
     UID,
     WIDE_DIM,
@@ -34,6 +35,7 @@ from tests.shard_oracle import (
     check_same,
     check_search,
     delete_op,
+    named_batch_of,
     spec_of,
     upsert_op,
     vectors_of,
@@ -61,13 +63,14 @@ class WrittenShard(RuleBasedStateMachine):
         self.fsync.stop()
         shutil.rmtree(self.folder.parent)
 
-    @initialize(distance=st.sampled_from(Distance))
-    def create(self, distance: Distance) -> None:
+    @initialize(distance=st.sampled_from([*Distance, None]))
+    def create(self, distance: Distance | None) -> None:
+        """`distance` None: three named vectors, each with its own."""
         self.distance = distance
-        self.oracle = Oracle(distance)
-        create_collection(self.folder, UID, spec_of(distance, WIDE_DIM))
+        self.oracle = Oracle()
+        create_collection(self.folder, UID, NAMED if distance is None else spec_of(distance, WIDE_DIM))
         self._open()
-        self.queries = vectors_of([1], WIDE_DIM, distance)
+        self.queries = vectors_of([1], WIDE_DIM, distance or Distance.COSINE)
 
     @rule()
     def check(self) -> None:
@@ -81,6 +84,8 @@ class WrittenShard(RuleBasedStateMachine):
 
     def _next_batch(self, listed: list[int]):
         self.version += 1
+        if self.distance is None:
+            return named_batch_of(listed, self.version)
         return batch_of(listed, self.version, WIDE_DIM, self.distance)
 
     @rule(listed=key_lists)
@@ -213,11 +218,13 @@ class ShardMachine(WrittenShard):
         assert f"(LSN {wal.next_lsn}) were cut" in notes[0]
         self.check()
 
-    @rule(seed=st.integers(0, 50), k=st.integers(1, 12))
-    def search_by_graph(self, seed: int, k: int) -> None:
+    @rule(seed=st.integers(0, 50), k=st.integers(1, 12), number=st.integers(0, 2))
+    def search_by_graph(self, seed: int, k: int, number: int) -> None:
         """As many as there are, each alive and as it was last written, however many died."""
-        queries = np.concatenate([vectors_of([seed], WIDE_DIM, self.distance), self.queries])
-        check_search(self.collection, self.oracle, queries, SearchPlan(k, 24))
+        vector = number % len(self.collection.spec.layout.columns)
+        asked = vectors_of([seed], WIDE_DIM, self.distance or Distance.COSINE)
+        queries = np.concatenate([asked, self.queries])
+        check_search(self.collection, self.oracle, queries, SearchPlan(k, 24, vector=vector))
 
 
 # A green run takes seconds; a red one has up to five minutes to find the shortest way to its failure.

@@ -116,7 +116,7 @@ class _Writer:
 
     def _note(self, lsn: int, change: Callable[[Oracle], None]) -> None:
         before = self.held.oracle_at[lsn - 1]
-        oracle = Oracle(self.held.distance, dict(before.points))
+        oracle = Oracle(dict(before.points))
         change(oracle)
         self.held.oracle_at[lsn] = oracle
         self.held.last_lsn = lsn
@@ -373,7 +373,7 @@ def _go_on(shard: Shard, mutant: Path) -> None:
             collection = open_collection(mutant / held.uid, held.uid, SETTINGS).collection
         except ShoalError:
             continue
-        oracle = Oracle(held.distance, dict(held.oracle_at[collection.wal.last_lsn].points))
+        oracle = Oracle(dict(held.oracle_at[collection.wal.last_lsn].points))
         batch = batch_of([1, 2, 70], 99, DIM, held.distance)
         oracle.upsert(batch, collection.commit([upsert_op(batch)], 1))
         sealing.seal_all(collection)

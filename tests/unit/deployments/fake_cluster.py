@@ -99,9 +99,12 @@ class FakeCluster:
     async def search(self, name: str, request: SearchRequest, deadline_s: float) -> SearchAnswer:
         self._called(deadline_s)
         self.requests.append(request)
-        spec = self.collection(name).spec.vector
+        layout = self.collection(name).spec.layout
+        spec = layout.columns[layout.number_of(request.vector)]
         held = sorted(self.points[name].items())
-        matrix = np.array([point.vector for _, point in held], np.float32).reshape(len(held), spec.size)
+        matrix = np.array([point.vector for _, point in held], np.float32).reshape(len(held), layout.dim)
+        held = [point for point, row in zip(held, spec.of(matrix), strict=True) if not np.isnan(row[0])]
+        matrix = spec.of(matrix)[~np.isnan(spec.of(matrix)[:, 0])]
         found = []
         for query in request.vectors:
             distances = exact_distances(matrix, query, spec.distance)

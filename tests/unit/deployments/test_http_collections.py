@@ -49,10 +49,22 @@ def test_description_has_what_clients_need(client: AsgiClient) -> None:
     found = client.call("GET", "/collections/words").result
     assert (found["status"], found["optimizer_status"], found["payload_schema"]) == ("green", "ok", {})
     assert (found["points_count"], found["segments_count"], found["indexed_vectors_count"]) == (1, 1, 0)
-    assert found["config"]["params"]["vectors"] == PLAIN
+    assert found["config"]["params"]["vectors"] == PLAIN | {"hnsw_config": {"m": 24, "ef_construct": 99}}
     assert found["config"]["params"]["shard_number"] == 1
-    assert found["config"]["hnsw_config"]["m"] == 24  # the vector's own settings come first
+    assert found["config"]["hnsw_config"]["m"] == 8  # what a vector does not say, the collection does
     assert found["config"]["hnsw_config"]["ef_construct"] == 99
+
+
+def test_named_vectors_are_described_by_name(client: AsgiClient, cluster: FakeCluster) -> None:
+    vectors = {"title": PLAIN, "image": {"size": 2, "distance": "Dot", "hnsw_config": {"m": 4}}}
+    assert client.call("PUT", "/collections/words", {"vectors": vectors}).result is True
+    spec = cluster.collection("words").spec
+    assert [spec.hnsw_of(column).m for column in spec.layout.columns] == [4, 16]
+    found = client.call("GET", "/collections/words").result["config"]["params"]["vectors"]
+    assert found == {**vectors, "image": vectors["image"] | {"hnsw_config": {"m": 4, "ef_construct": 200}}}
+    many = client.call("PUT", "/collections/many", {"vectors": {str(number): PLAIN for number in range(65)}})
+    assert many.status == 422
+    assert "1 to 64 vectors, not 65" in many.error
 
 
 def test_configuration_that_changes_no_answer_is_accepted(client: AsgiClient) -> None:
@@ -73,12 +85,12 @@ def test_configuration_that_changes_no_answer_is_accepted(client: AsgiClient) ->
 @pytest.mark.parametrize(
     ("body", "named"),
     [
-        ({"vectors": {"image": PLAIN}}, "named vector ('image')"),
         ({"vectors": PLAIN, "sparse_vectors": {"text": {}}}, "sparse vector"),
         ({"vectors": PLAIN | {"multivector_config": {"comparator": "max_sim"}}}, "multivector"),
         ({"vectors": PLAIN, "quantization_config": {"scalar": {"type": "int8"}}}, "quantization"),
         ({"vectors": PLAIN | {"quantization_config": {"binary": {}}}}, "quantization"),
         ({"vectors": PLAIN | {"datatype": "uint8"}}, "datatype"),
+        ({"vectors": {"image": PLAIN | {"datatype": "uint8"}}}, "vectors.image.datatype"),
         ({"vectors": PLAIN, "sharding_method": "custom"}, "sharding_method"),
         ({"vectors": PLAIN, "strict_mode_config": {"enabled": True}}, "strict mode"),
         ({"vectors": PLAIN, "metadata": {"a": 1}}, "metadata"),

@@ -107,7 +107,11 @@ GOOD = {"id": 1, "vector": [1, 2]}
         ({"id": 2}, 400, "points[1].vector: Field required"),
         ({"id": 2, "vector": {"": [1, 2, 3]}}, 400, "expected dim: 2, got 3"),
         ({"id": 2, "vector": {"image": [1, 2]}}, 400, "Not existing vector name error: image"),
-        ({"id": 2, "vector": {}}, 400, "points[1].vector: no vector"),
+        (
+            {"id": 2, "vector": {"": [1, 2], "a{}b": [1, 2]}},
+            400,
+            "points[1].vector: Not existing vector name error: a{}b",
+        ),
         ({"id": 2, "vector": [[1, 2], [3, 4]]}, 400, "multivectors are not supported"),
         ({"id": 2, "vector": {"indices": [1], "values": [2.0]}}, 400, "sparse vectors are not supported"),
         ({"id": 2, "vector": {"": {"indices": [1], "values": [2.0]}}}, 400, "sparse vectors are not supported"),

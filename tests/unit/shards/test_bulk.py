@@ -79,7 +79,7 @@ def left_over(collection: ShardCollection) -> list[str]:
 @pytest.mark.parametrize("distance", list(Distance))
 def test_rows_are_seen_from_the_commit_on_and_not_before(tmp_path: Path, distance: Distance) -> None:
     collection = new_collection(tmp_path / "c", spec=spec_of(distance))
-    oracle = Oracle(distance)
+    oracle = Oracle()
     queries = vectors_of([1, 2], distance=distance)
     parts = [batch_of(range(25), distance=distance), batch_of([UUID_BASE + 7, 90], distance=distance)]
     load = begin(collection)  # room for 10 rows: it grows

@@ -62,7 +62,7 @@ def log_bytes(collection: ShardCollection) -> int:
 @pytest.mark.parametrize("distance", list(Distance))
 def test_a_search_sees_what_was_applied(tmp_path: Path, distance: Distance) -> None:
     collection = new_collection(tmp_path / "c", spec=spec_of(distance))
-    oracle = Oracle(distance)
+    oracle = Oracle()
     queries = vectors_of([1, 2, 3], distance=distance)
     check_same(collection, oracle, queries)
     for move in (freeze, sealing.seal_all, stay):

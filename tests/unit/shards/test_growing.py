@@ -6,18 +6,17 @@ import numpy as np
 import pytest
 
 from shards.batch import concatenate
-from shards.distance import Distance
 from shards.growing import ROW_COUNT_MIN, GrowingSegment, rows_that_fit
 from shards.index import SearchPlan, live_rows
 from shards.point_ids import UUID_BASE, key_array, key_list
-from tests.shard_oracle import DIM, batch_of
+from tests.shard_oracle import batch_of, spec_of
 
 KEYS = [3, UUID_BASE + 5, 9]
 
 
 @pytest.fixture
 def segment() -> GrowingSegment:
-    growing = GrowingSegment(10, DIM, Distance.EUCLID)
+    growing = GrowingSegment(10, spec_of().layout)
     growing.append(batch_of(KEYS), 7)
     return growing
 
@@ -47,7 +46,7 @@ def test_an_overwrite_kills_the_older_row(segment: GrowingSegment) -> None:
 
 
 def test_of_a_key_twice_in_a_batch_the_last_row_lives() -> None:
-    segment = GrowingSegment(10, DIM, Distance.EUCLID)
+    segment = GrowingSegment(10, spec_of().layout)
     segment.append(concatenate([batch_of([1, 2], 0), batch_of([1], 1)]), 1)
     assert segment.live_count == 2
     assert segment.payload(int(segment.find(key_array([1]))[0])) == b'{"v":[1,1]}'

@@ -25,6 +25,7 @@ from shards.memory_account import (
     THROTTLE_DELAY_S_MAX,
     LoadPermits,
     MemoryAccount,
+    graph_kinds,
     plan_for,
     size_of,
 )
@@ -34,7 +35,6 @@ from shards.point_ids import key_array
 from shards.settings import MIB, ShardSettings
 from tests.running_committer import committing, until
 from tests.shard_oracle import (
-    DIM,
     Oracle,
     check_same,
     delete_op,
@@ -296,16 +296,16 @@ def test_a_load_reserves_its_segment_and_more_when_more_rows_come(
     collection: ShardCollection, account: MemoryAccount
 ) -> None:
     permits = LoadPermits(account, collection, 100)
-    m = collection.spec.hnsw.m
-    assert account.budget.reserved_bytes == building_bytes(DIM, m, 100)
+    kinds = graph_kinds(collection.spec)
+    assert account.budget.reserved_bytes == building_bytes(kinds, 100)
     permits.add_rows(100)
-    assert account.budget.reserved_bytes == building_bytes(DIM, m, 100)
+    assert account.budget.reserved_bytes == building_bytes(kinds, 100)
     permits.add_rows(1)
-    assert account.budget.reserved_bytes == building_bytes(DIM, m, 200)
+    assert account.budget.reserved_bytes == building_bytes(kinds, 200)
     with pytest.raises(MemoryExhausted, match="for a load of 1,000,101 rows"):
         permits.add_rows(1_000_000)
     permits.add_rows(99)
-    assert account.budget.reserved_bytes == building_bytes(DIM, m, 200)
+    assert account.budget.reserved_bytes == building_bytes(kinds, 200)
     permits.release()
     permits.release()
     assert account.budget.used_bytes == 0

@@ -139,7 +139,7 @@ def test_segments_in_which_every_row_died_are_removed(collection: ShardCollectio
 
 def test_a_distance_without_graphs_is_merged_too(tmp_path: Path) -> None:
     collection = new_collection(tmp_path / "m", SMALL, spec_of(Distance.MANHATTAN, WIDE_DIM))
-    oracle = Oracle(Distance.MANHATTAN)
+    oracle = Oracle()
     for first in (0, 64):
         write(collection, oracle, range(first, first + 64))
         sealing.seal_all(collection)
@@ -234,7 +234,7 @@ def test_a_base_whose_graph_was_damaged_since_is_built_anew(collection: ShardCol
     oracle = Oracle()
     write(collection, oracle, range(128))
     sealing.seal_all(collection)
-    graph = collection.sealed[0].folder / files.GRAPH
+    graph = collection.sealed[0].folder / files.GRAPHS[0]
     graph.write_bytes(bytes(graph.stat().st_size))
 
     async def steps(committer: Committer) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from shards import segment_files as files
 from shards.committer import Committer
 from shards.host import ShardHost
 from shards.identity import ShardIdentity, create_shard_folder
@@ -18,7 +17,7 @@ from tests.shard_story import QUERIES, Story, flip_byte, newest_segment_of, seal
 from tests.unit.shards.test_merging import rest, run
 
 
-@pytest.mark.parametrize("names", [["graph.hnsw"], ["order.i64"], sorted(files.REBUILDABLE)], ids="-".join)
+@pytest.mark.parametrize("names", [["graph-0.hnsw"], ["order.i64"], ["graph-0.hnsw", "order.i64"]], ids="-".join)
 def test_what_was_damaged_is_built_anew(tmp_path: Path, names: list[str]) -> None:
     story = Story(tmp_path / "c")
     sealed_and_tail(story)
@@ -47,7 +46,7 @@ def story(tmp_path: Path) -> Story:
 
 
 @pytest.mark.parametrize("missing", [True, False], ids=["missing", "damaged"])
-@pytest.mark.parametrize("name", ["order.i64", "graph.hnsw"])
+@pytest.mark.parametrize("name", ["order.i64", "graph-0.hnsw"])
 def test_a_segment_does_without_what_can_be_made_anew(story: Story, name: str, missing: bool) -> None:
     sealed_and_tail(story)
     paths = [folder / name for folder in sorted((story.folder / "segments").iterdir())]
@@ -72,7 +71,7 @@ def test_what_is_done_without_is_logged(story: Story, tmp_path: Path, caplog: py
     identity = ShardIdentity("c", 0, "n")
     create_shard_folder(tmp_path / "0", identity)
     shutil.move(story.folder, tmp_path / "0" / UID)
-    path = newest_segment_of(tmp_path / "0" / UID) / "graph.hnsw"
+    path = newest_segment_of(tmp_path / "0" / UID) / "graph-0.hnsw"
     path.unlink()
     host = ShardHost(tmp_path / "0", identity, b"secret")
     host.start()

@@ -10,23 +10,21 @@ import pytest
 from shards import sealed as sealed_module
 from shards.batch import PointBatch, concatenate
 from shards.distance import Distance
-from shards.hnsw import GraphShape, HnswGraph
+from shards.hnsw import HnswGraph
 from shards.index import SearchPlan, SegmentHits
 from shards.point_ids import UUID_BASE, key_array, key_list, widen
-from shards.schema import HnswSpec
 from shards.sealed import SealedSegment, open_segment
 from shards.segment_builder import BUILDING_SUFFIX, SegmentBuilder
-from tests.shard_oracle import DIM, batch_of, vectors_of
+from tests.shard_oracle import DIM, batch_of, spec_of, vectors_of
 
 INTEGERS = [0, 5, 2**64 - 1, 17, 256]
 UUIDS = [UUID_BASE, UUID_BASE + 5, UUID_BASE + (5 << 64), UUID_BASE + 2**128 - 1, UUID_BASE + 256]
-SPEC = HnswSpec(m=6, ef_construction=40)
 
 
 def build(
     folder: Path, batch: PointBatch, distance: Distance = Distance.EUCLID, versions: list[int] | None = None
 ) -> SealedSegment:
-    builder = SegmentBuilder(folder, GraphShape(batch.dim, distance, SPEC), len(batch), 1)
+    builder = SegmentBuilder(folder, spec_of(distance, batch.dim), len(batch))
     builder.add(batch)
     builder.finish(None if versions is None else np.array(versions, np.uint64))
     return open_segment(folder, 99)
@@ -153,7 +151,7 @@ def test_restored_dead_rows_and_superseded_ones_are_counted_once(tmp_path: Path)
 
 
 def test_an_aborted_build_leaves_nothing(tmp_path: Path) -> None:
-    builder = SegmentBuilder(tmp_path / "segment", GraphShape(DIM, Distance.EUCLID, SPEC), 3, 1)
+    builder = SegmentBuilder(tmp_path / "segment", spec_of(), 3)
     builder.add(batch_of([1]))
     assert (tmp_path / ("segment" + BUILDING_SUFFIX)).is_dir()
     builder.abort()

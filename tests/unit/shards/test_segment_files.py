@@ -20,7 +20,7 @@ from tests.shard_oracle import batch_of, vectors_of
 from tests.unit.shards.test_sealed import build
 
 NEEDED = ["vectors.f32", "keys.bin", "offsets.u64", "payload.bin", "versions.u64"]
-REBUILDABLE = ["graph.hnsw", "order.i64"]
+REBUILDABLE = ["graph-0.hnsw", "order.i64"]
 FILES = [*NEEDED, *REBUILDABLE]
 COUNT = 20
 
@@ -29,7 +29,7 @@ COUNT = 20
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A good segment's folder; a graph that is another than this one's fails the test when hnswlib reads it."""
     build(tmp_path / "segment", batch_of(range(COUNT)), versions=list(range(COUNT)))
-    good = (tmp_path / "segment" / "graph.hnsw").read_bytes()
+    good = (tmp_path / "segment" / "graph-0.hnsw").read_bytes()
 
     class GuardedIndex(hnswlib.Index):
         def load_index(self, path: str, max_elements: int) -> None:
@@ -55,7 +55,7 @@ def check_noticed(folder: Path, name: str, reason: str) -> None:
     assert segment.find(key_array([3, 99, 0])).tolist() == [3, -1, 0]
     found = segment.search(batch.vectors, SearchPlan(1, 16))
     assert found.rows.ravel().tolist() == list(range(COUNT))
-    if name == "graph.hnsw":
+    if name == "graph-0.hnsw":
         exactly = segment.search(vectors_of([1, 2]), SearchPlan(5, 16, exact=True))
         np.testing.assert_array_equal(segment.search(vectors_of([1, 2]), SearchPlan(5, 5)).rows, exactly.rows)
 
@@ -102,7 +102,7 @@ def test_a_flipped_byte_anywhere_is_noticed(folder: Path, name: str) -> None:
 
 
 def test_of_two_damages_the_one_that_nothing_can_replace_decides(folder: Path) -> None:
-    (folder / "graph.hnsw").unlink()
+    (folder / "graph-0.hnsw").unlink()
     (folder / "order.i64").unlink()
     segment = open_segment(folder, 1)
     assert sorted(damage.file for damage in segment.damages) == REBUILDABLE
@@ -127,25 +127,25 @@ def seal_again(folder: Path, **changes: object) -> None:
 @pytest.mark.parametrize("count", [COUNT - 1, COUNT + 1])
 def test_a_graph_of_other_rows_never_reaches_hnswlib_though_its_checksum_holds(folder: Path, count: int) -> None:
     build(folder.parent / "other", batch_of(range(count)))
-    (folder / "graph.hnsw").write_bytes((folder.parent / "other" / "graph.hnsw").read_bytes())
+    (folder / "graph-0.hnsw").write_bytes((folder.parent / "other" / "graph-0.hnsw").read_bytes())
     seal_again(folder)
-    check_noticed(folder, "graph.hnsw", "")
+    check_noticed(folder, "graph-0.hnsw", "")
 
 
 @pytest.mark.parametrize("dim", [4, 16])
 def test_a_graph_of_another_dimension_never_reaches_hnswlib(folder: Path, dim: int) -> None:
     build(folder.parent / "other", batch_of(range(COUNT), dim=dim))
-    (folder / "graph.hnsw").write_bytes((folder.parent / "other" / "graph.hnsw").read_bytes())
+    (folder / "graph-0.hnsw").write_bytes((folder.parent / "other" / "graph-0.hnsw").read_bytes())
     seal_again(folder)
-    check_noticed(folder, "graph.hnsw", "")
+    check_noticed(folder, "graph-0.hnsw", "")
 
 
 def test_a_graph_with_another_m_never_reaches_hnswlib(folder: Path) -> None:
-    content = bytearray((folder / "graph.hnsw").read_bytes())
+    content = bytearray((folder / "graph-0.hnsw").read_bytes())
     struct.pack_into("<Q", content, 72, 7)
-    (folder / "graph.hnsw").write_bytes(content)
+    (folder / "graph-0.hnsw").write_bytes(content)
     seal_again(folder)
-    check_noticed(folder, "graph.hnsw", "another graph than the segment's")
+    check_noticed(folder, "graph-0.hnsw", "another graph than the segment's")
 
 
 def test_a_flipped_byte_anywhere_in_the_header_is_noticed_or_means_nothing(folder: Path) -> None:
@@ -192,10 +192,18 @@ def test_empty_files_are_mapped_as_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"row_count": 19}, {"row_count": 21}, {"dim": 9}, {"key_bytes": 17}, {"key_bytes": 9}, {"live_count": 21}],
+    [
+        {"row_count": 19},
+        {"row_count": 21},
+        {"live_count": 0},
+        {"format": 1},
+        {"key_bytes": 17},
+        {"key_bytes": 9},
+        {"live_count": 21},
+    ],
     ids=str,
 )
-def test_a_header_that_contradicts_itself_is_corrupt(folder: Path, changes: dict[str, int]) -> None:
+def test_a_header_that_contradicts_itself_is_corrupt(folder: Path, changes: dict[str, object]) -> None:
     seal_again(folder, **changes)
     with pytest.raises(Corrupt, match=r"segment\.json is not a segment's header"):
         open_segment(folder, 1)

@@ -79,7 +79,7 @@ def test_damage_that_nothing_replaces_is_lost(story: Story, name: str) -> None:
     refused(story)
 
 
-@pytest.mark.parametrize("name", sorted(files.REBUILDABLE))
+@pytest.mark.parametrize("name", ["graph-0.hnsw", "order.i64"])
 def test_what_can_be_made_anew_is_repairable(story: Story, name: str) -> None:
     both_manifests_need_the_first_segment(story)
     (segment(story) / name).unlink()
@@ -209,7 +209,7 @@ def forge(path: Path, place: int, value: int) -> None:
     [
         ("offsets.u64", 16, 10**6, "the payload of row 2 ends before it starts"),
         ("order.i64", 8, 0, "the keys are not in order|it does not name row"),
-        ("graph.hnsw", 100, 2**40 + 1, "a link leads to row"),
+        ("graph-0.hnsw", 100, 2**40 + 1, "a link leads to row"),
     ],
 )
 def test_wrong_content_under_right_checksums_is_found(
@@ -225,19 +225,20 @@ def test_wrong_content_under_right_checksums_is_found(
 
 def test_a_graph_of_another_shape_is_repairable(story: Story) -> None:
     both_manifests_need_the_first_segment(story)
-    forge(segment(story) / "graph.hnsw", 16, 3)
-    assert "another graph" in the_finding(story, segment(story) / "graph.hnsw", REPAIRABLE).what
+    forge(segment(story) / "graph-0.hnsw", 16, 3)
+    assert "another graph" in the_finding(story, segment(story) / "graph-0.hnsw", REPAIRABLE).what
     assert len(story.reopen()) == 1
 
 
 def test_a_segment_of_another_collection_is_lost(story: Story) -> None:
     both_manifests_need_the_first_segment(story)
     header = files.read_header(segment(story))
-    seals = {name: seal for name, seal in header.files.items() if name != files.GRAPH}
-    os.unlink(segment(story) / files.GRAPH)
-    content = header.model_copy(update={"distance": Distance.MANHATTAN, "files": seals}).model_dump(mode="json")
+    seals = {name: seal for name, seal in header.files.items() if name != files.GRAPHS[0]}
+    os.unlink(segment(story) / files.GRAPHS[0])
+    vector = header.vectors[0].model_copy(update={"distance": Distance.MANHATTAN})
+    content = header.model_copy(update={"vectors": (vector,), "files": seals}).model_dump(mode="json")
     (segment(story) / "segment.json").write_bytes(files.seal_json(content))
-    assert "8 dimensions, Manhattan" in the_finding(story, segment(story) / "segment.json", LOST).what
+    assert "a segment of '' 8 x Manhattan" in the_finding(story, segment(story) / "segment.json", LOST).what
 
 
 def test_a_bad_sector_is_damage(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,7 +251,7 @@ def test_a_bad_sector_is_damage(story: Story, monkeypatch: pytest.MonkeyPatch) -
         return real(path)
 
     monkeypatch.setattr(files, "seal_of", fail)
-    bad = "graph.hnsw"
+    bad = "graph-0.hnsw"
     assert the_finding(story, segment(story) / bad, REPAIRABLE).what == "it can't be read: Input/output error"
     assert len(story.reopen()) == 1
     bad = "keys.bin"

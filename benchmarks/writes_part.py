@@ -63,6 +63,8 @@ class _Measured:
     rested: list[Part]
     rest_s: float
     written: int
+    idle_after: Timings
+    """Alone again, over the points that there are then."""
 
 
 def measure(bench: Bench) -> list[Row]:
@@ -121,7 +123,8 @@ def _measure(bench: Bench, engine: Engine) -> _Measured:
     if engine.pids() != pids:
         raise RuntimeError("a shard's process was replaced during the measurement; see the cluster's log")
     written = sum(map(written_bytes, pids.values())) - before
-    return _Measured(idle, meanwhile, writes, parts, rested, rest_s, written)
+    idle_after = open_loop.run(url, search, SEARCHES_PER_S, scale.idle_s, 1)
+    return _Measured(idle, meanwhile, writes, parts, rested, rest_s, written, idle_after)
 
 
 def _search_for(url: str, bodies: list[bytes], seconds: float) -> Timings:
@@ -149,6 +152,7 @@ def _rows(bench: Bench, found: _Measured) -> list[Row]:
         ratio = busy.percentile(percent) / idle.percentile(percent)
         rows += [
             bench.row(PART, f"search p{percent}, idle", idle.percentile(percent), "ms"),
+            bench.row(PART, f"search p{percent}, idle, afterwards", found.idle_after.percentile(percent), "ms"),
             bench.row(PART, f"search p{percent}, beside writes", busy.percentile(percent), "ms"),
             bench.row(
                 PART,

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 
 import uvloop
 
+from shards.build_slots import BuildSlots
 from shards.committer import Committer
 from shards.disk import REAL_DISK
 from shards.errors import ShoalError, Unavailable
@@ -74,7 +75,9 @@ class ShardHost:
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="data-plane", daemon=True)
         self._searchers = ThreadPoolExecutor(self._settings.search_threads, thread_name_prefix="search")
-        self._builders = Builders(_background_thread("seal"), _background_thread("compact"))
+        self._builders = Builders(
+            _background_thread("seal"), _background_thread("compact"), BuildSlots(folder.parent)
+        )
         self._probers = _background_thread("probe")
         self._probe = RecallProbe(self._probers, time.monotonic)
         self._probe_task: asyncio.Task[None] | None = None
@@ -130,7 +133,7 @@ class ShardHost:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._searchers.shutdown(wait=False, cancel_futures=True)
-        for background in (*self._builders, self._probers):
+        for background in (self._builders.seals, self._builders.compactions, self._probers):
             background.shutdown(wait=False, cancel_futures=True)
         if self._lock is not None:
             os.close(self._lock)

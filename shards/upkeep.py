@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 
 from shards import sealing
+from shards.build_slots import BuildSlots
 from shards.collection import FrozenSegment, ShardCollection
 from shards.compaction import Merge, SegmentWeight, plan_merge, plan_seal
 from shards.errors import Corrupt
@@ -35,15 +36,21 @@ QUIET_S = 10.0
 would fill it, and what is left of smaller segments is merged."""
 QUIET_ROWS_FRACTION_MIN = 1 / 8
 
+FROZEN_WAITING_MAX = 2
+"""So many segments may wait for their graph and for the machine's other builds; with more, nobody waits for a turn."""
+SEALED_MAX = 8
+"""The same of sealed segments and a compaction."""
+
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
 class Builders(NamedTuple):
-    """Where graphs are built, for all collections of a shard."""
+    """Where graphs are built, for all collections of a shard, and whose turn it is."""
 
     seals: Executor
     compactions: Executor
+    slots: BuildSlots = BuildSlots()
 
 
 class Upkeep:
@@ -123,7 +130,8 @@ class Upkeep:
         collection = self.collection
         try:
             while collection.frozen:
-                self._install(await self._seal(collection.frozen[0]))
+                async with self._builders.slots.one(self._is_behind):
+                    self._install(await self._seal(collection.frozen[0]))
                 self._sealed.set()
                 await self._record()
                 await self._run(self._builders.seals, give_back_freed)
@@ -149,6 +157,10 @@ class Upkeep:
                     log.error("%s: its graph is built anew: %s", base, error.message)
                     base.needs_rebuild = True
 
+    def _is_behind(self) -> bool:
+        """Whether writers will have to wait soon, or memory is short: then a seal does not wait for its turn."""
+        return len(self.collection.frozen) >= FROZEN_WAITING_MAX or self._memory.is_short or self._closed
+
     def _base_for(self, frozen: FrozenSegment) -> SealedSegment | None:
         covered = [segment for segment in self._free() if segment.lsn <= frozen.through_lsn]
         name = plan_seal(self._weights(covered), frozen.growing.live_count, self._rows_floor)
@@ -158,8 +170,11 @@ class Upkeep:
 
     async def _compact_all(self) -> None:
         try:
-            while (merge := self._due_merge()) is not None:
-                if not await self._compact(merge):
+            while self._due_merge() is not None:
+                async with self._builders.slots.one(self._is_repair_due):
+                    merge = self._due_merge()  # others may have been taken in meanwhile
+                    is_done = merge is None or await self._compact(merge)
+                if not is_done:
                     await asyncio.sleep(COMPACT_RETRY_S)
                 await self._run(self._builders.compactions, give_back_freed)
         finally:
@@ -193,6 +208,10 @@ class Upkeep:
             self._install(built)
         await self._record()
         return True
+
+    def _is_repair_due(self) -> bool:
+        merge = self._due_merge()
+        return merge is None or merge.is_repair or len(self.collection.sealed) >= SEALED_MAX or self._closed
 
     def _due_merge(self) -> Merge | None:
         """The merge to make now. A segment takes part once the log up to its LSN is sealed too: the log would else attach

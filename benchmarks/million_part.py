@@ -26,7 +26,7 @@ from benchmarks.shard_processes import Memory, kill_hard, memory_of
 from shards.distance import normalised
 from shards.memory import graph_bytes
 from shards.schema import HnswSpec
-from shards.segment_files import GRAPH, read_header
+from shards.segment_files import GRAPHS, read_header
 
 PART = "million"
 COLLECTION = "million"
@@ -126,13 +126,13 @@ def _kill_and_return(bench: Bench, engine: Engine) -> tuple[float, int]:
 
 
 def _graph_files(data_folder: Path) -> set[tuple[str, int, int]]:
-    found = [(path, path.stat()) for path in data_folder.glob(f"shards/*/*/segments/*/{GRAPH}")]
+    found = [(path, path.stat()) for path in data_folder.glob(f"shards/*/*/segments/*/{GRAPHS[0]}")]
     return {(str(path), status.st_ino, status.st_mtime_ns) for path, status in found}
 
 
 def _bare_bytes(engine: Engine, dim: int) -> int:
     """Anonymous bytes of the shard's largest graph alone, under the same allocator settings as the shard's."""
-    graphs = engine.settings.data_folder.glob(f"shards/*/*/segments/*/{GRAPH}")
+    graphs = engine.settings.data_folder.glob(f"shards/*/*/segments/*/{GRAPHS[0]}")
     graph = max(graphs, key=lambda path: path.stat().st_size)
     (pid,) = engine.pids().values()
     variables = Path(f"/proc/{pid}/environ").read_bytes().decode(errors="replace").split("\0")

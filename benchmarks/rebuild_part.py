@@ -18,7 +18,7 @@ from benchmarks.http_client import Client
 from benchmarks.query_bodies import Ask, found_ids, query_bodies
 from benchmarks.results import Row
 from shards.distance import normalised
-from shards.segment_files import GRAPH
+from shards.segment_files import GRAPHS
 
 PART = "rebuild"
 COLLECTION = "rebuilt"
@@ -44,7 +44,7 @@ def measure(bench: Bench) -> list[Row]:
         engine.await_rest(COLLECTION, bench.scale.quiet_s)
         right = found_ids(engine.client.send("POST", path, bodies[0]), K)
         settings = engine.settings
-    graphs = list(settings.data_folder.glob(f"shards/*/*/segments/*/{GRAPH}"))
+    graphs = list(settings.data_folder.glob(f"shards/*/*/segments/*/{GRAPHS[0]}"))
     for graph in graphs:
         with open(graph, "r+b") as file:
             file.seek(graph.stat().st_size // 2)
@@ -74,7 +74,7 @@ def _is_building(engine: Engine) -> bool:
 
 
 def _graph_count(folder: Path) -> int:
-    return len(list(folder.glob(f"shards/*/*/segments/*/{GRAPH}")))
+    return len(list(folder.glob(f"shards/*/*/segments/*/{GRAPHS[0]}")))
 
 
 def _points(count: int) -> Floats:

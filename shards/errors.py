@@ -47,6 +47,12 @@ class BadVector(InvalidRequest):
     code = "bad_vector"
 
 
+class BadFilter(InvalidRequest):
+    """A filter that the grammar does not know; the message begins with the place of what is wrong."""
+
+    code = "bad_filter"
+
+
 class LimitExceeded(InvalidRequest):
     """A stated limit (k, ef, batch, body, name length) is passed; the message names the limit."""
 

@@ -20,7 +20,7 @@ class SearchRequest(NamedTuple):
 
     Each is answered with at most `k` points, after the `offset` nearest ones are skipped. `ef` None means the
     collection's own; `score_threshold` is a score as the API returns it, not a distance; `vector` is the name of the one
-    that is compared.
+    that is compared; `filter` an encoded filter (shards/filters/parsing.py), b"" for none.
     """
 
     vectors: Vectors
@@ -32,6 +32,7 @@ class SearchRequest(NamedTuple):
     with_vectors: bool = False
     offset: int = 0
     vector: str = UNNAMED
+    filter: bytes = b""
 
 
 class QueryHits(NamedTuple):
@@ -105,4 +106,62 @@ class CollectionStatistics:
     waits_for: str | None = None
     recall: dict[str, float] | None = None
     written_bytes: dict[str, int] = field(default_factory=dict)
+    fields: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Declared payload fields, by path: `schema` (a FieldSchema as JSON), `points` (those that have a value)."""
     memory: Mapping[str, Any] = field(default_factory=dict)
+
+
+class OrderBy(NamedTuple):
+    """Points in the order of a payload field's numbers or dates (RFC 3339), ascending unless `descends`; those before
+    `start_from` (a number, or a date as microseconds since 1970) are left out. `field` is a path
+    (shards/filters/paths.py).
+    """
+
+    field: str
+    descends: bool = False
+    start_from: float | None = None
+
+
+class ScrollRequest(NamedTuple):
+    """Points in the order of their ids, from `offset` (a key) on, at most `limit`; or in that of `order_by`, without an
+    offset. `filter`: an encoded filter (shards/filters/parsing.py), b"" for none.
+    """
+
+    limit: int
+    filter: bytes = b""
+    offset: int | None = None
+    order_by: OrderBy | None = None
+    with_payload: bool = True
+    with_vectors: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ScrollPage:
+    """`next_key`: the first point that is not on the page, None where there is none, or with `order_by`. `order_values`:
+    what each record was ordered by, where it was: numbers; dates as microseconds.
+    """
+
+    records: list[Record]
+    next_key: int | None = None
+    order_values: list[float | int] | None = None
+
+
+class Selection(NamedTuple):
+    """Which points a write is about: those with `keys`, or those that match an encoded `filter` (b"": every point) when it
+    is their shard's turn to write. One of the two.
+    """
+
+    keys: list[int] | None = None
+    filter: bytes | None = None
+
+
+class UpsertCondition(NamedTuple):
+    """Which points of an upsert are written. `mode`: "upsert", "insert_only" (ids that are new), "update_only" (ids that
+    exist). `filter`: of points that exist only those that match it, as they are before.
+    """
+
+    mode: str = "upsert"
+    filter: bytes = b""
+
+
+ANY_POINT = UpsertCondition()

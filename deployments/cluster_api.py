@@ -8,9 +8,22 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from cluster.requests import CollectionStatistics, Record, SearchAnswer, SearchRequest, WriteReceipt
+from cluster.requests import (
+    ANY_POINT,
+    CollectionStatistics,
+    Record,
+    ScrollPage,
+    ScrollRequest,
+    SearchAnswer,
+    SearchRequest,
+    Selection,
+    UpsertCondition,
+    WriteReceipt,
+)
 from cluster.state import ClusterState, CollectionState
 from shards.batch import PointBatch
+from shards.field_schema import FieldSchema
+from shards.point_change import PointChange
 from shards.schema import CollectionSpec
 
 
@@ -36,9 +49,27 @@ class ClusterApi(Protocol):
         """False if there is none."""
         ...
 
-    async def upsert(self, name: str, batch: PointBatch, deadline_s: float) -> WriteReceipt: ...
+    async def upsert(
+        self, name: str, batch: PointBatch, deadline_s: float, condition: UpsertCondition = ANY_POINT
+    ) -> WriteReceipt: ...
 
-    async def delete(self, name: str, keys: list[int], deadline_s: float) -> WriteReceipt: ...
+    async def delete(self, name: str, selection: Selection, deadline_s: float) -> WriteReceipt:
+        """Ids that do not exist are no error."""
+        ...
+
+    async def change(self, name: str, selection: Selection, change: PointChange, deadline_s: float) -> WriteReceipt:
+        """Change points that exist; others are passed over."""
+        ...
+
+    async def update_vectors(
+        self, name: str, batch: PointBatch, deadline_s: float, condition: UpsertCondition = ANY_POINT
+    ) -> WriteReceipt:
+        """Replace those vectors of points that the batch has (NaN runs are left as they are); its payloads are empty.
+        Points that do not exist are passed over.
+        """
+        ...
+
+    async def scroll(self, name: str, request: ScrollRequest, deadline_s: float) -> ScrollPage: ...
 
     async def retrieve(
         self, name: str, keys: list[int], with_payload: bool, with_vectors: bool, deadline_s: float
@@ -46,7 +77,17 @@ class ClusterApi(Protocol):
         """In the order asked; missing points are left out."""
         ...
 
-    async def count(self, name: str, deadline_s: float) -> int: ...
+    async def count(self, name: str, deadline_s: float, filter: bytes = b"") -> int:
+        """Points that match an encoded filter."""
+        ...
+
+    async def create_index(self, name: str, field: str, schema: FieldSchema, deadline_s: float) -> None:
+        """Declare a payload field (a path). Harmless to repeat; raises Conflict where it is declared as another kind."""
+        ...
+
+    async def delete_index(self, name: str, field: str, deadline_s: float) -> bool:
+        """False if there is none."""
+        ...
 
     async def search(self, name: str, request: SearchRequest, deadline_s: float) -> SearchAnswer: ...
 

@@ -27,27 +27,34 @@ from shards.point_change import PointChange
 from shards.schema import CollectionSpec
 
 
-class ClusterApi(Protocol):
-    """One cluster, as one router sees it."""
+class PointReads(Protocol):
+    """Points out of a collection."""
 
-    @property
-    def state(self) -> ClusterState:
-        """The newest state that this router knows."""
+    async def retrieve(
+        self, name: str, keys: list[int], with_payload: bool, with_vectors: bool, deadline_s: float
+    ) -> list[Record]:
+        """In the order asked; missing points are left out."""
         ...
 
-    def collection(self, name: str) -> CollectionState:
-        """Raises NotFound."""
+    async def scroll(self, name: str, request: ScrollRequest, deadline_s: float) -> ScrollPage: ...
+
+    async def count(self, name: str, deadline_s: float, encoded_filter: bytes = b"") -> int:
+        """Points that match an encoded filter."""
         ...
 
-    async def create_collection(
-        self, name: str, spec: CollectionSpec, shard_count: int | None, deadline_s: float
-    ) -> None:
-        """Raises Conflict if it exists. `shard_count` None: all shards."""
+    async def search(self, name: str, request: SearchRequest, deadline_s: float) -> SearchAnswer: ...
+
+    async def statistics(self, name: str, deadline_s: float) -> list[CollectionStatistics]:
+        """One for each of the collection's shards."""
         ...
 
-    async def delete_collection(self, name: str, deadline_s: float) -> bool:
-        """False if there is none."""
+    async def probe(self, deadline_s: float) -> None:
+        """A real search against every shard; raises where one does not answer."""
         ...
+
+
+class PointWrites(Protocol):
+    """Points into a collection, and what is declared about their payloads."""
 
     async def upsert(
         self, name: str, batch: PointBatch, deadline_s: float, condition: UpsertCondition = ANY_POINT
@@ -69,18 +76,6 @@ class ClusterApi(Protocol):
         """
         ...
 
-    async def scroll(self, name: str, request: ScrollRequest, deadline_s: float) -> ScrollPage: ...
-
-    async def retrieve(
-        self, name: str, keys: list[int], with_payload: bool, with_vectors: bool, deadline_s: float
-    ) -> list[Record]:
-        """In the order asked; missing points are left out."""
-        ...
-
-    async def count(self, name: str, deadline_s: float, filter: bytes = b"") -> int:
-        """Points that match an encoded filter."""
-        ...
-
     async def create_index(self, name: str, field: str, schema: FieldSchema, deadline_s: float) -> None:
         """Declare a payload field (a path). Harmless to repeat; raises Conflict where it is declared as another kind."""
         ...
@@ -89,12 +84,25 @@ class ClusterApi(Protocol):
         """False if there is none."""
         ...
 
-    async def search(self, name: str, request: SearchRequest, deadline_s: float) -> SearchAnswer: ...
 
-    async def statistics(self, name: str, deadline_s: float) -> list[CollectionStatistics]:
-        """One for each of the collection's shards."""
+class ClusterApi(PointReads, PointWrites, Protocol):
+    """One cluster, as one router sees it."""
+
+    @property
+    def state(self) -> ClusterState:
+        """The newest state that this router knows."""
         ...
 
-    async def probe(self, deadline_s: float) -> None:
-        """A real search against every shard; raises where one does not answer."""
+    def collection(self, name: str) -> CollectionState:
+        """Raises NotFound."""
+        ...
+
+    async def create_collection(
+        self, name: str, spec: CollectionSpec, shard_count: int | None, deadline_s: float
+    ) -> None:
+        """Raises Conflict if it exists. `shard_count` None: all shards."""
+        ...
+
+    async def delete_collection(self, name: str, deadline_s: float) -> bool:
+        """False if there is none."""
         ...

@@ -19,16 +19,20 @@ from pathlib import Path
 
 import numpy as np
 
-from shards.batch import PointBatch, Vectors, decode_batch, decode_keys, make_batch
+from shards.batch import PointBatch, Vectors, decode_batch, decode_keys
 from shards.disk import Disk
-from shards.errors import BadVector, DimensionMismatch
+from shards.errors import BadVector, DimensionMismatch, InvalidRequest
+from shards.filters.paths import parse_path
 from shards.growing import GrowingSegment, rows_that_fit
 from shards.hits import Hits
 from shards.index import SearchPlan, VectorIndex
 from shards.log_frame import LogOp, OpKind
+from shards.lookup import look_up
 from shards.nearest import Want, nearest
 from shards.op_history import OpHistory
-from shards.point_ids import KeyArray, key_array, same_width
+from shards.payload_indexes import Fields, kinds_of, open_indexes
+from shards.point_ids import KeyArray
+from shards.point_writes import SELECTING, PointWrite
 from shards.records import Records
 from shards.schema import CollectionSpec
 from shards.sealed import SealedSegment, open_segment
@@ -62,6 +66,8 @@ class ShardCollection:
         self.sound_manifests: tuple[int, ...] = ()
         """The newest ones that are known to be whole with their segments: what it was opened at, and what it wrote since."""
         self.applied_lsn = 0
+        self.fields: Fields = {}
+        """Declared payload fields. Changed by `declare` alone."""
         self.sealed: list[SealedSegment] = []
         self.prepared: dict[str, SealedSegment] = {}
         """Segments that a bulk load has ready, by name: attaching one of them reads nothing from the disk."""
@@ -111,18 +117,16 @@ class ShardCollection:
 
     def retrieve(self, keys: KeyArray, want: Want) -> Records:
         """Those of the points that exist, each once, in no particular order."""
-        wanted = np.unique(keys)
-        found = [(segment, rows[rows >= 0]) for segment in self.segments() for rows in [segment.find(wanted)]]
-        found = [(segment, rows) for segment, rows in found if len(rows)]
-        if not found:
-            return Records(np.zeros(0, np.uint64), make_batch(key_array([]), np.zeros((0, 0), np.float32), []))
-        width = self.dim if want.vectors else 0
-        batch = make_batch(
-            np.concatenate(same_width(segment.keys_of(rows) for segment, rows in found)),
-            np.concatenate([segment.vectors_of(rows)[:, :width] for segment, rows in found]),
-            [segment.payload(row) if want.payloads else b"" for segment, rows in found for row in rows.tolist()],
-        )
-        return Records(np.concatenate([segment.versions_of(rows) for segment, rows in found]), batch)
+        return look_up(self.segments(), keys, want)
+
+    def declare(self, fields: Fields) -> None:
+        """Index these fields and no others from now on. Sealed segments get what they miss by and by (shards/upkeep.py)."""
+        self.fields = fields
+        for growing in (self.growing, *(frozen.growing for frozen in self.frozen)):
+            growing.index_fields(kinds_of(fields))
+        paths = {parse_path(path) for path in fields}
+        for segment in self.sealed:
+            segment.indexes = {path: index for path, index in segment.indexes.items() if path in paths}
 
     def check(self, op: LogOp) -> None:
         """Raises InvalidRequest or Corrupt unless the op can be applied. What this refuses is never logged."""
@@ -130,10 +134,23 @@ class ShardCollection:
             decode_keys(op.body)
         elif op.kind is OpKind.UPSERT:
             batch = decode_batch(op.body)
-            if batch.dim != self.dim:
-                raise DimensionMismatch(f"Vector dimension error: expected dim: {self.dim}, got {batch.dim}")
-            if (bad_row := self.spec.layout.first_bad_row(batch.vectors)) is not None:
-                raise BadVector(f"vector {bad_row} of an upsert holds a NaN or an infinite component")
+            self._check_vectors(batch)
+
+    def check_write(self, write: PointWrite) -> None:
+        """The same of a write that becomes ops when it is its turn."""
+        if write.kind in SELECTING:
+            if write.body:
+                decode_keys(write.body)
+            if write.change is not None and max(write.change.numbers, default=0) >= len(self.spec.layout.columns):
+                raise InvalidRequest(f"there is no vector number {max(write.change.numbers)}")
+        else:
+            self._check_vectors(decode_batch(write.body))
+
+    def _check_vectors(self, batch: PointBatch) -> None:
+        if batch.dim != self.dim:
+            raise DimensionMismatch(f"Vector dimension error: expected dim: {self.dim}, got {batch.dim}")
+        if (bad_row := self.spec.layout.first_bad_row(batch.vectors)) is not None:
+            raise BadVector(f"vector {bad_row} of a write holds a NaN or an infinite component")
 
     def commit(self, ops: list[LogOp], epoch: int) -> int:
         """Check, log and apply ops; returns the LSN of the first. For callers that need no loop of their own."""
@@ -180,6 +197,7 @@ class ShardCollection:
         """Open one of this collection's sealed segments by its name."""
         segment = open_segment(self.folder / SEGMENTS_FOLDER / name, lsn)
         segment.exact_scan_bytes = self.settings.exact_scan_bytes
+        segment.indexes = open_indexes(self.folder, segment, self.fields)
         return segment
 
     def _apply_upsert(self, batch: PointBatch, lsn: int) -> None:
@@ -207,7 +225,7 @@ class ShardCollection:
 
     def _new_growing(self, rows_min: int) -> GrowingSegment:
         capacity = max(rows_that_fit(self.settings.seal_bytes, self.dim), rows_min)
-        return GrowingSegment(capacity, self.spec.layout)
+        return GrowingSegment(capacity, self.spec.layout, kinds_of(self.fields))
 
 
 def session_of(segment_name: str) -> bytes | None:

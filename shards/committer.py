@@ -19,9 +19,12 @@ from pathlib import Path
 from shards import snapshot
 from shards.collection import ShardCollection
 from shards.errors import ShardUnavailable
+from shards.field_schema import FieldSchema
 from shards.log_frame import LogOp, OpKind
 from shards.memory_account import MemoryAccount
 from shards.op_history import NO_OP_ID
+from shards.payload_indexes import write_fields
+from shards.point_writes import PointWrite, WriteKind, plain_op, targets
 from shards.snapshot import Snapshot
 from shards.upkeep import Builders, Upkeep
 
@@ -29,9 +32,22 @@ GROUP_BYTES_MAX = 32 * 1024 * 1024
 """A group commit's size: bounds its fsync, and the frame that a recovery reads at once."""
 
 
+@dataclass(frozen=True, slots=True)
+class WaitingWrite:
+    """A write that becomes plain ops when it is its turn (shards/point_writes.py). `body`: as it came, for its weight."""
+
+    write: PointWrite
+    op_id: bytes
+    body: bytes | memoryview
+
+    @property
+    def kind(self) -> OpKind:
+        return OpKind.DELETE if self.write.kind is WriteKind.DELETE else OpKind.UPSERT
+
+
 @dataclass(slots=True)
 class _Waiting:
-    op: LogOp
+    op: LogOp | WaitingWrite
     epoch: int
     done: asyncio.Future[int]
 
@@ -48,9 +64,10 @@ class Committer:
         self._waiting: deque[_Waiting] = deque()
         self._pending: dict[bytes, asyncio.Future[int]] = {}
         self._commit_task: asyncio.Task[None] | None = None
+        self._declaring = asyncio.Lock()
         self._closed = False
 
-    def submit(self, op: LogOp, epoch: int) -> asyncio.Future[int]:
+    def submit(self, op: LogOp | WaitingWrite, epoch: int) -> asyncio.Future[int]:
         """The LSN of a checked op, once it is durable and applied. A repeated operation gets the LSN of the first.
         MemoryExhausted for a new upsert where the shard takes nothing on.
         """
@@ -87,6 +104,23 @@ class Committer:
         await run(self._disk, snapshot.link, self.collection, folder, name)
         return await run(self._builders.compactions, snapshot.finish, self.collection, folder, name)
 
+    async def declare(self, path: str, schema: FieldSchema | None) -> bool:
+        """Declare a payload field, or take it back, durably; its indexes are made in the background. False where that is so
+        already.
+        """
+        async with self._declaring:
+            collection = self.collection
+            fields = {known: its for known, its in collection.fields.items() if known != path}
+            if schema is not None:
+                fields[path] = schema
+            if fields == collection.fields:
+                return False
+            run = asyncio.get_running_loop().run_in_executor
+            await run(self._disk, write_fields, collection.folder, fields, collection.disk)
+            collection.declare(fields)
+        self.upkeep.start_due()
+        return True
+
     async def close(self) -> None:
         """Let the waiting writes finish, then close the log. A build under way is left: the log has its points."""
         self._closed = True
@@ -102,34 +136,68 @@ class Committer:
             while self._waiting:
                 await self.upkeep.wait_for_room()
                 await self._hold_back()
-                await self._commit(self._next_group())
-                self.memory.observe(self.collection)
+                await self._commit_next()
                 self._relieve()
                 self.upkeep.after_writes()
         finally:
             self._commit_task = None
 
-    def _next_group(self) -> list[_Waiting]:
-        group, size = [self._waiting.popleft()], 0
-        while self._waiting and self._waiting[0].epoch == group[0].epoch and size < GROUP_BYTES_MAX:
-            size += len(self._waiting[0].op.body)
-            group.append(self._waiting.popleft())
-        return group
-
-    async def _commit(self, group: list[_Waiting]) -> None:
-        ops = [waiting.op for waiting in group]
-        append = self.collection.wal.append
+    async def _commit_next(self) -> None:
+        first = self._waiting.popleft()
+        group = [first]
         try:
-            first_lsn = await asyncio.get_running_loop().run_in_executor(self._disk, append, ops, group[0].epoch)
-            for lsn, waiting in enumerate(group, first_lsn):
-                self.collection.apply(waiting.op, lsn)
-                self._finish(waiting, lsn)
+            if isinstance(first.op, WaitingWrite):
+                self._finish(first, await self._commit_in_parts(first.op, first.epoch))
+            else:
+                group += self._joining(first)
+                ops = [waiting.op for waiting in group if isinstance(waiting.op, LogOp)]
+                for waiting, lsn in zip(group, await self._append_and_apply(ops, first.epoch), strict=True):
+                    self._finish(waiting, lsn)
         except Exception as error:
             for waiting in group:
                 self._finish(waiting, error)
         finally:
             for waiting in group:
                 self.memory.finish(waiting.op)
+            self.memory.observe(self.collection)
+
+    def _joining(self, first: _Waiting) -> list[_Waiting]:
+        """Those behind the first that share its frame: plain ops, of the same epoch, while they are not too large."""
+        group: list[_Waiting] = []
+        size = 0
+        while self._waiting and size < GROUP_BYTES_MAX:
+            following = self._waiting[0]
+            if following.epoch != first.epoch or isinstance(following.op, WaitingWrite):
+                break
+            size += len(following.op.body)
+            group.append(self._waiting.popleft())
+        return group
+
+    async def _append_and_apply(self, ops: list[LogOp], epoch: int) -> range:
+        """The LSNs of ops that are durable and have had their effect."""
+        append = self.collection.wal.append
+        first_lsn = await asyncio.get_running_loop().run_in_executor(self._disk, append, ops, epoch)
+        lsns = range(first_lsn, first_lsn + len(ops))
+        for lsn, op in zip(lsns, ops, strict=True):
+            self.collection.apply(op, lsn)
+        return lsns
+
+    async def _commit_in_parts(self, waiting: WaitingWrite, epoch: int) -> int:
+        """Carry out a write that depends on what is stored; the LSN of its last part. Nothing else is written meanwhile."""
+        collection, write = self.collection, waiting.write
+        run = asyncio.get_running_loop().run_in_executor
+        parts = await run(None, targets, write, collection.snapshot())
+        lsn = collection.last_lsn
+        for number, part in enumerate(parts, 1):
+            await self.upkeep.wait_for_room()
+            # The last part carries the write's id: repeated after a crash in between, it does the rest.
+            op_id = waiting.op_id if number == len(parts) else NO_OP_ID
+            layout = collection.spec.layout
+            op = await run(None, plain_op, write, part, collection.snapshot(), layout, op_id)
+            if op is not None:
+                (lsn,) = await self._append_and_apply([op], epoch)
+                self.upkeep.after_writes()
+        return lsn
 
     async def _hold_back(self) -> None:
         delay_s = self.memory.write_delay_s()

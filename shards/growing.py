@@ -11,8 +11,14 @@ import copy
 
 import numpy as np
 import numpy.typing as npt
+from pyroaring import BitMap
 
 from shards.batch import PointBatch, Vectors, make_batch
+from shards.filter_memo import FilterMemo
+from shards.filter_query import FilterQuery
+from shards.filters.evaluation import Searched
+from shards.filters.indexes import FieldKinds, GrowingIndexes, Indexes
+from shards.filters.rowsets import rowset_of_mask
 from shards.index import Rows, SearchPlan, SegmentHits
 from shards.memory import LARGE_KEY, GrowingSize
 from shards.point_ids import NARROW, KeyArray, key_array, key_list
@@ -31,7 +37,7 @@ def rows_that_fit(vector_bytes: int, dim: int) -> int:
 class GrowingSegment:
     """Points in arrival order; an overwrite is a new row, and the old one dies."""
 
-    def __init__(self, capacity: int, layout: VectorLayout) -> None:
+    def __init__(self, capacity: int, layout: VectorLayout, fields: FieldKinds | None = None) -> None:
         self.capacity = capacity
         self._layout = layout
         self.row_count = 0
@@ -44,6 +50,8 @@ class GrowingSegment:
         self._row_of_key: dict[int, int] = {}
         self._with_gaps: set[int] = set()
         """Numbers of the vectors that not every row has."""
+        self._indexes = GrowingIndexes(fields or {})
+        self._memo = FilterMemo()
         self._large_key_count = 0
         self._document_count = 0
         self._payload_bytes = 0
@@ -90,6 +98,7 @@ class GrowingSegment:
         self._with_gaps.update(
             number for number, column in enumerate(self._layout.columns) if column.missing(batch.vectors) is not None
         )
+        self._indexes.append(self._payloads[start:end])
         self._weigh(batch)
         self.row_count = end  # last: a concurrent search sees whole rows only
 
@@ -108,14 +117,47 @@ class GrowingSegment:
 
     def search(self, queries: Vectors, plan: SearchPlan) -> SegmentHits:
         count, column = self.row_count, self._layout.columns[plan.vector]
-        alive = self._alive[:count] if self.dead_count else None
+        if plan.filter is not None:
+            alive: npt.NDArray[np.bool_] | None = self.matching(plan.filter)
+        else:
+            alive = self._alive[:count] if self.dead_count else None
         if plan.vector in self._with_gaps and (gaps := column.missing(self._vectors[:count])) is not None:
             alive = ~gaps if alive is None else alive & ~gaps
         return scan(column.of(self._vectors[:count]), queries, plan.k, column.distance, alive)
 
+    @property
+    def indexes(self) -> Indexes:
+        return self._indexes.current
+
+    def matching(self, query: FilterQuery) -> npt.NDArray[np.bool_]:
+        count = self.row_count
+        return self._memo.mask(query, Searched(self, self.indexes, self._vector_rows())) & self._alive[:count]
+
+    def index_fields(self, fields: FieldKinds) -> None:
+        """Index these fields from now on, the rows that are there too."""
+        self._indexes = GrowingIndexes(fields)
+        self._indexes.append(self._payloads)
+
     def find(self, keys: KeyArray) -> Rows:
-        row_of_key = self._row_of_key
-        return np.array([row_of_key.get(key, -1) for key in key_list(keys)], np.int64)
+        found = [self._row_of_key.get(key, -1) for key in key_list(keys)]
+        if found and max(found) >= self.row_count:  # of a snapshot: overwritten since
+            found = [
+                row if row < self.row_count else self._older_row(key)
+                for key, row in zip(key_list(keys), found, strict=True)
+            ]
+        return np.array(found, np.int64)
+
+    def _older_row(self, key: int) -> int:
+        rows = (row for row in range(self.row_count - 1, -1, -1) if self._keys[row] == key and self._alive[row])
+        return next(rows, -1)
+
+    def _vector_rows(self) -> dict[str, BitMap | None]:
+        """The rows that have each vector, None for all."""
+        having: dict[str, BitMap | None] = {}
+        for number, column in enumerate(self._layout.columns):
+            gaps = column.missing(self._vectors[: self.row_count]) if number in self._with_gaps else None
+            having[column.name] = None if gaps is None else rowset_of_mask(~gaps)
+        return having
 
     def kill(self, rows: Rows) -> None:
         for row in rows.tolist():

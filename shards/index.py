@@ -8,6 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from shards.batch import PointBatch, Vectors
+from shards.filter_query import FilterQuery
+from shards.filters.indexes import Indexes
 from shards.point_ids import KeyArray
 
 Rows = npt.NDArray[Any]
@@ -27,13 +29,14 @@ class SegmentHits(NamedTuple):
 
 class SearchPlan(NamedTuple):
     """How to search: the k nearest, with `ef` candidates in a graph; `exact` measures every row. `vector`: the number of the
-    one that is compared (shards/vector_layout.py).
+    one that is compared (shards/vector_layout.py). `filter`: only rows that match it count.
     """
 
     k: int
     ef: int
     exact: bool = False
     vector: int = 0
+    filter: FilterQuery | None = None
 
 
 class VectorIndex(Protocol):
@@ -47,6 +50,10 @@ class VectorIndex(Protocol):
     def live_count(self) -> int:
         """Rows that count."""
 
+    @property
+    def indexes(self) -> Indexes:
+        """Payload indexes, by field; of fewer rows than there are, perhaps."""
+
     def snapshot(self) -> VectorIndex:
         """The rows that live now, for a search on another thread: what is added or dies later is not seen in it.
 
@@ -55,6 +62,9 @@ class VectorIndex(Protocol):
 
     def search(self, queries: Vectors, plan: SearchPlan) -> SegmentHits:
         """The nearest living rows that have the plan's vector, to each prepared query (nq, its size)."""
+
+    def matching(self, query: FilterQuery) -> npt.NDArray[np.bool_]:
+        """Which living rows match a filter, bool (row_count,). Payloads are read where no index tells."""
 
     def find(self, keys: KeyArray) -> Rows:
         """The living row of each key, -1 where the segment has none."""

@@ -11,13 +11,13 @@ never refused, nor is the seal of rows that were acknowledged.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 from shards.collection import ShardCollection
 from shards.errors import MemoryExhausted
 from shards.growing import rows_that_fit
 from shards.hnsw import has_graph
-from shards.log_frame import LogOp, OpKind
+from shards.log_frame import OpKind
 from shards.memory import (
     CollectionPlan,
     CollectionSize,
@@ -43,6 +43,16 @@ SEAL_FREES_FRACTION_MIN = 0.01
 """Of the limit: what sealing a growing segment early has to free to be worth a graph."""
 
 TO_DO = "delete points, drop a collection, or raise shards.memory_bytes_max"
+
+
+class Weighed(Protocol):
+    """What is asked of a write: a LogOp, or one that becomes some."""
+
+    @property
+    def kind(self) -> OpKind: ...
+
+    @property
+    def body(self) -> bytes | memoryview: ...
 
 
 class MemoryAccount:
@@ -75,7 +85,7 @@ class MemoryAccount:
         if not self.budget.has_room_for(byte_count):
             raise self._exhausted(f"a new collection of {spec.layout.dim} dimensions", byte_count)
 
-    def admit(self, op: LogOp) -> MemoryExhausted | None:
+    def admit(self, op: Weighed) -> MemoryExhausted | None:
         """Let a write wait for the log, until it is `finish`ed; or the reason why an upsert may not.
 
         Returned, not raised: the error goes into a future, and with a traceback it would hold the frame that holds the
@@ -87,7 +97,7 @@ class MemoryAccount:
         self.queued_bytes += byte_count
         return None
 
-    def finish(self, op: LogOp) -> None:
+    def finish(self, op: Weighed) -> None:
         """A write that was let in has had its effect, or failed."""
         self.queued_bytes -= len(op.body)
 

@@ -16,18 +16,25 @@ import numpy as np
 
 from shards.batch import Buffer, Vectors, decode_batch, encode_batch_parts
 from shards.errors import Corrupt
+from shards.field_schema import FieldSchema
+from shards.filter_query import filter_query
+from shards.filters.paths import parse_path
 from shards.hits import HitLists, Hits
 from shards.index import SearchPlan
 from shards.nearest import Want
 from shards.point_ids import NARROW, WIDE, key_list
 from shards.records import Records
+from shards.scrolling import Order, Page, ScrollPlan
 
 _TARGET = struct.Struct("<16sQ")
-_SEARCH = struct.Struct("<IIIIBB6x")
+_SEARCH = struct.Struct("<IIIIBBxxI")
 _HITS = struct.Struct("<IIIBBBx")
 _WRITTEN = struct.Struct("<Q")
 _EXACT, _PAYLOADS, _VECTORS = 1, 2, 4
+_FILTER_BYTES = struct.Struct("<I")
 SEARCH_HEAD_BYTES = _TARGET.size + _SEARCH.size
+"""Of a search without a filter."""
+_FILTER_AT = SEARCH_HEAD_BYTES - _FILTER_BYTES.size
 
 
 class Target(NamedTuple):
@@ -41,18 +48,21 @@ class Target(NamedTuple):
 
 
 class SearchHead(NamedTuple):
-    """What a search is, but for the queries themselves: prepared ones, float32 (query_count, dim), of one vector."""
+    """What a search is, `byte_count` bytes before the queries themselves: prepared ones, float32 (query_count, dim), of one
+    vector.
+    """
 
     target: Target
     plan: SearchPlan
     want: Want
     query_count: int
     dim: int
+    byte_count: int
 
     @property
     def body_bytes(self) -> int:
         """Length of a SEARCH's whole body."""
-        return SEARCH_HEAD_BYTES + 4 * self.query_count * self.dim
+        return self.byte_count + 4 * self.query_count * self.dim
 
 
 def decode_target(body: memoryview) -> tuple[Target, memoryview]:
@@ -63,26 +73,41 @@ def decode_target(body: memoryview) -> tuple[Target, memoryview]:
 
 
 def encode_search(target: Target, plan: SearchPlan, want: Want, queries: Vectors) -> list[Any]:
-    """SEARCH's body: target | k u32 | ef u32 | count u32 | dim u32 | flags u8 | vector u8 | 6 zero bytes | queries."""
+    """SEARCH's body: target | k u32 | ef u32 | count u32 | dim u32 | flags u8 | vector u8 | 2 zero bytes | filter bytes u32 |
+    filter, with blanks up to a multiple of 8 | queries.
+    """
+    encoded = b"" if plan.filter is None else plan.filter.encoded
+    encoded += b" " * (-len(encoded) % 8)
     flags = _EXACT * plan.exact | _PAYLOADS * want.payloads | _VECTORS * want.vectors
     count, dim = queries.shape
-    return [target.encode() + _SEARCH.pack(plan.k, plan.ef, count, dim, flags, plan.vector), queries.tobytes()]
+    head = _SEARCH.pack(plan.k, plan.ef, count, dim, flags, plan.vector, len(encoded))
+    return [target.encode() + head + encoded, queries.tobytes()]
+
+
+def search_head_of(body: memoryview) -> bytes:
+    """The head of a SEARCH's body: what searches that ask alike have in common. Not checked."""
+    if len(body) < SEARCH_HEAD_BYTES or not (filter_bytes := _FILTER_BYTES.unpack_from(body, _FILTER_AT)[0]):
+        return bytes(body[:SEARCH_HEAD_BYTES])
+    return bytes(body[: SEARCH_HEAD_BYTES + filter_bytes])
 
 
 @lru_cache(maxsize=1024)
 def decode_search_head(head: bytes) -> SearchHead:
-    """The first SEARCH_HEAD_BYTES of a search. Searches that ask alike have equal heads, so most are decoded already.
+    """A search's head, of `search_head_of`. Searches that ask alike have equal heads, so most are decoded already.
 
-    Raises Corrupt.
+    Raises Corrupt, and BadFilter.
     """
-    if len(head) != SEARCH_HEAD_BYTES:
+    if len(head) < SEARCH_HEAD_BYTES:
         raise Corrupt("a search is shorter than its header")
-    k, ef, count, dim, flags, vector = _SEARCH.unpack_from(head, _TARGET.size)
+    k, ef, count, dim, flags, vector, filter_bytes = _SEARCH.unpack_from(head, _TARGET.size)
+    if len(head) != SEARCH_HEAD_BYTES + filter_bytes:
+        raise Corrupt("a search is shorter than its filter")
     if not (k and count and dim):
         raise Corrupt(f"a search asks for the {k} nearest to {count} queries x {dim}")
-    plan = SearchPlan(k, ef, bool(flags & _EXACT), vector)
+    query = filter_query(head[SEARCH_HEAD_BYTES:]) if filter_bytes else None
+    plan = SearchPlan(k, ef, bool(flags & _EXACT), vector, query)
     want = Want(bool(flags & _PAYLOADS), bool(flags & _VECTORS))
-    return SearchHead(Target(*_TARGET.unpack_from(head)), plan, want, count, dim)
+    return SearchHead(Target(*_TARGET.unpack_from(head)), plan, want, count, dim, len(head))
 
 
 def decode_queries(head: SearchHead, bodies: Sequence[memoryview]) -> Vectors:
@@ -90,8 +115,8 @@ def decode_queries(head: SearchHead, bodies: Sequence[memoryview]) -> Vectors:
     body. The caller has compared the bodies' lengths with the head's.
     """
     if len(bodies) == 1:
-        return np.frombuffer(bodies[0], np.float32, -1, SEARCH_HEAD_BYTES).reshape(-1, head.dim)
-    joined = b"".join([body[SEARCH_HEAD_BYTES:] for body in bodies])
+        return np.frombuffer(bodies[0], np.float32, -1, head.byte_count).reshape(-1, head.dim)
+    joined = b"".join([body[head.byte_count :] for body in bodies])
     return np.frombuffer(joined, np.float32).reshape(-1, head.dim)
 
 
@@ -171,6 +196,65 @@ def decode_records(body: memoryview) -> Records:
     except (ValueError, struct.error) as error:
         raise Corrupt(f"records of {len(body)} bytes can't be read: {error}") from error
     return Records(versions, decode_batch(body[_WRITTEN.size + 8 * count :]))
+
+
+def encode_scroll(target: Target, plan: ScrollPlan) -> list[Any]:
+    """SCROLL's body: target | JSON bytes u32 | JSON | filter."""
+    order = plan.order and [str(plan.order.field), plan.order.descends, plan.order.start_from]
+    head = {
+        "limit": plan.limit,
+        "offset": None if plan.offset is None else str(plan.offset),  # beyond the integers that JSON readers keep
+        "order": order,
+        "want": [plan.want.payloads, plan.want.vectors],
+    }
+    encoded = json.dumps(head).encode()
+    query = b"" if plan.filter is None else plan.filter.encoded
+    return [target.encode() + _FILTER_BYTES.pack(len(encoded)) + encoded + query]
+
+
+def decode_scroll(body: memoryview) -> ScrollPlan:
+    """The plan, behind the target. Raises Corrupt, and BadFilter."""
+    try:
+        end = _FILTER_BYTES.size + _FILTER_BYTES.unpack_from(body)[0]
+        head = json.loads(bytes(body[_FILTER_BYTES.size : end]))
+        order = head["order"] and Order(parse_path(head["order"][0]), bool(head["order"][1]), head["order"][2])
+        offset = None if head["offset"] is None else int(head["offset"])
+        query = filter_query(bytes(body[end:])) if len(body) > end else None
+        return ScrollPlan(int(head["limit"]), offset, query, order, Want(*map(bool, head["want"])))
+    except (ValueError, KeyError, TypeError, IndexError, struct.error) as error:
+        raise Corrupt(f"a scroll of {len(body)} bytes can't be read: {error}") from error
+
+
+def encode_page(page: Page) -> list[Any]:
+    """PAGE's body: JSON bytes u32 | JSON of the order's values, blanks up to a multiple of 8 | records."""
+    values = json.dumps(page.order_values).encode()
+    values += b" " * (-(_FILTER_BYTES.size + len(values)) % 8)
+    return [_FILTER_BYTES.pack(len(values)) + values, *encode_records(page.records)]
+
+
+def decode_page(body: memoryview) -> Page:
+    """The page; arrays are views of the body. Raises Corrupt."""
+    try:
+        end = _FILTER_BYTES.size + _FILTER_BYTES.unpack_from(body)[0]
+        values = json.loads(bytes(body[_FILTER_BYTES.size : end]))
+    except (ValueError, struct.error) as error:
+        raise Corrupt(f"a page of {len(body)} bytes can't be read: {error}") from error
+    return Page(decode_records(body[end:]), values)
+
+
+def encode_field(path: str, schema: FieldSchema | None) -> bytes:
+    """FIELDS' body behind the target: JSON of the field, and what it is declared as; null: no longer."""
+    return json.dumps([path, schema and schema.model_dump(mode="json")]).encode()
+
+
+def decode_field(body: memoryview) -> tuple[str, FieldSchema | None]:
+    """The field and its schema, behind the target. Raises Corrupt."""
+    try:
+        path, schema = json.loads(bytes(body))
+        parse_path(path)
+        return path, None if schema is None else FieldSchema.model_validate(schema)
+    except (ValueError, TypeError) as error:
+        raise Corrupt(f"a field's declaration can't be read: {error}") from error
 
 
 def encode_write(target: Target, op_id: bytes, parts: list[Any]) -> list[Any]:

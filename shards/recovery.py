@@ -32,6 +32,7 @@ from shards.manifest import (
     read_manifests,
     write_manifest,
 )
+from shards.payload_indexes import INDEXES_FOLDER, read_fields
 from shards.schema import CollectionSpec
 from shards.sealed import SealedSegment
 from shards.segment_files import seal_json, unseal_json
@@ -95,6 +96,7 @@ def open_collection(folder: Path, uid: str, settings: ShardSettings, disk: Disk 
 def _open_at(folder: Path, spec: CollectionSpec, settings: ShardSettings, manifest: Manifest, disk: Disk) -> Opened:
     wal, recovery = open_wal(folder / WAL_FOLDER, manifest.applied_lsn, manifest.durable_lsn, disk)
     collection = ShardCollection(folder, spec, settings, wal)
+    collection.declare(read_fields(folder))
     collection.applied_lsn = manifest.applied_lsn
     collection.sound_manifests = (manifest.number,)
     collection.manifest_number = max(manifest_numbers(folder))
@@ -141,6 +143,10 @@ def _remove_leftovers(collection: ShardCollection, kept: list[Manifest]) -> None
         if path.name not in needed and not path.name.startswith(BULK_PREFIX):
             collection.disk.remove_tree(path)
     collection.retired |= needed - {segment.name for segment in collection.sealed}
+    indexes = collection.folder / INDEXES_FOLDER
+    for path in indexes.iterdir() if indexes.is_dir() else ():
+        if path.name not in needed:
+            collection.disk.remove_tree(path)
 
 
 def _replay(collection: ShardCollection, op: LogOp, lsn: int) -> None:

@@ -19,6 +19,9 @@ from shards.index import SegmentHits
 BLOCK_BYTES = 32 * 1024 * 1024
 """Vector bytes measured at a time; L1 and L2 distances need as much scratch."""
 
+SPARSE_FRACTION_MAX = 0.3
+"""Where fewer of the rows count, copying them together is faster than measuring all."""
+
 
 def scan(
     matrix: Vectors, queries: Vectors, k: int, distance: Distance, alive: npt.NDArray[np.bool_] | None
@@ -31,6 +34,10 @@ def scan(
     width = min(k, row_count)
     rows = np.full((len(queries), width), -1, np.int64)
     distances = np.full((len(queries), width), np.inf, np.float32)
+    if alive is not None:
+        living = np.flatnonzero(alive)
+        if len(living) < row_count * SPARSE_FRACTION_MAX:
+            return _scan_some(matrix, living, queries, k, distance)
     block_rows = max(1, BLOCK_BYTES // max(1, matrix.shape[1] * 4))
     for number, query in enumerate(queries):
         measured = np.empty(row_count, np.float32)
@@ -43,6 +50,16 @@ def scan(
         distances[number] = measured[nearest]
         rows[number] = np.where(np.isinf(distances[number]), -1, nearest)
     return SegmentHits(rows, distances)
+
+
+def _scan_some(
+    matrix: Vectors, living: npt.NDArray[np.intp], queries: Vectors, k: int, distance: Distance
+) -> SegmentHits:
+    """The same where few rows count: those are copied together first."""
+    found = scan(matrix[living], queries, k, distance, None)
+    if not len(living):
+        return found
+    return SegmentHits(np.where(found.rows < 0, -1, living[found.rows]), found.distances)
 
 
 def smallest(values: npt.NDArray[np.float32], k: int) -> npt.NDArray[Any]:

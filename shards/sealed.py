@@ -10,15 +10,23 @@ the order of the keys they are sorted again, on the heap. `damages` says so, unt
 from __future__ import annotations
 
 import copy
+from array import array
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from pyroaring import BitMap
 
 from shards import segment_files as files
 from shards.batch import PointBatch, Vectors, make_batch
 from shards.errors import Corrupt
+from shards.filter_memo import FilterMemo
+from shards.filter_plan import candidates_for, is_scan_cheaper
+from shards.filter_query import FilterQuery
+from shards.filters.evaluation import Searched
+from shards.filters.indexes import Indexes
 from shards.hnsw import HnswGraph
 from shards.index import Rows, SearchPlan, SegmentHits
 from shards.memory import GraphSize, SealedSize
@@ -47,6 +55,16 @@ class _SearchedVector:
         return 4 * self.row_count * self.column.size
 
 
+class _Refill(NamedTuple):
+    """`living`: rows that count and have the vector; `candidates`: how many were asked for at first."""
+
+    searched: _SearchedVector
+    alive: npt.NDArray[np.bool_] | None
+    k: int
+    living: int
+    candidates: int
+
+
 class SealedSegment:
     """One segment. `lsn`: the version of its rows where it has no file for them (an attached segment)."""
 
@@ -65,6 +83,9 @@ class SealedSegment:
         self.needs_rebuild = bool(damages)
         """A file is damaged that this segment does without: it should be built anew from the others."""
         self.exact_scan_bytes = 0
+        self.indexes: Indexes = {}
+        """Of its payloads, by field: what is not there is looked up in the payloads themselves."""
+        self._memo = FilterMemo()
         rows, dim = header.row_count, header.dim
         self._vectors = files.map_array(folder / files.VECTORS, np.dtype(np.float32)).reshape(rows, dim)
         self._keys = files.map_keys(folder, header)
@@ -156,23 +177,29 @@ class SealedSegment:
         return view
 
     def search(self, queries: Vectors, plan: SearchPlan) -> SegmentHits:
-        """See VectorIndex. Never fewer than k living rows where the segment has them."""
+        """See VectorIndex. Never fewer than k rows where the segment has them."""
         k, searched = plan.k, self._searched[plan.vector]
-        graph = searched.graph
+        alive = self._alive if plan.filter is None else self.matching(plan.filter)
+        living = self._living_with(searched, alive)
+        graph, candidates = searched.graph, max(plan.ef, k)
         if plan.exact or graph is None or searched.byte_count <= self.exact_scan_bytes or k >= searched.row_count:
-            return self._scan(queries, k, searched)
-        candidates = max(plan.ef, k)
+            return self._scan(queries, k, searched, alive)
+        if plan.filter is not None:
+            candidates = candidates_for(candidates, living, searched.row_count)
+            if is_scan_cheaper(candidates, living, searched.row_count):
+                return self._scan(queries, k, searched, alive)
         hits = self._walk(queries, candidates, searched)
-        if self._alive is None and hits.is_full:
+        if alive is None and hits.is_full:
             return SegmentHits(hits.rows[:, :k], hits.distances[:, :k], True)
-        hits = self._living(hits, k)
-        living = self._living_with(searched)
-        if not living:
-            return hits
-        short = np.flatnonzero(hits.rows[:, min(k, living) - 1] < 0)
-        if len(short):
-            self._refill(queries, plan, hits, short)
+        hits = self._living(hits, k, alive)
+        if living:
+            short = np.flatnonzero(hits.rows[:, min(k, living) - 1] < 0)
+            self._refill(queries, _Refill(searched, alive, k, living, candidates), hits, short)
         return hits
+
+    def matching(self, query: FilterQuery) -> npt.NDArray[np.bool_]:
+        mask = self._memo.mask(query, Searched(self, self.indexes, self._vector_rows()))
+        return mask if self._alive is None else mask & self._alive
 
     def find(self, keys: KeyArray) -> Rows:
         """See VectorIndex. A binary search for each key."""
@@ -233,11 +260,20 @@ class SealedSegment:
             )
         return rows
 
-    def _living_with(self, searched: _SearchedVector) -> int:
-        """How many living rows have a vector. Cost: a pass over them where neither all rows live nor all have it."""
-        if searched.rows is None:
-            return self.live_count
-        return searched.row_count if self._alive is None else int(np.count_nonzero(self._alive[searched.rows]))
+    def _vector_rows(self) -> dict[str, BitMap | None]:
+        """The rows that have each vector, None for all."""
+        return {
+            searched.column.name: None if searched.rows is None else BitMap(array("I", searched.rows.tolist()))
+            for searched in self._searched
+        }
+
+    def _living_with(self, searched: _SearchedVector, alive: npt.NDArray[np.bool_] | None) -> int:
+        """How many rows count and have a vector. Cost: a pass over them where not all count."""
+        if alive is None:
+            return searched.row_count
+        if searched.rows is not None:
+            return int(np.count_nonzero(alive[searched.rows]))
+        return self.live_count if alive is self._alive else int(np.count_nonzero(alive))
 
     def _walk(self, queries: Vectors, candidates: int, searched: _SearchedVector) -> SegmentHits:
         """What the graph finds, by row numbers."""
@@ -247,31 +283,33 @@ class SealedSegment:
             return hits
         return hits._replace(rows=np.where(hits.rows < 0, -1, searched.rows[hits.rows]))
 
-    def _scan(self, queries: Vectors, k: int, searched: _SearchedVector) -> SegmentHits:
-        if searched.rows is None:
-            return scan(searched.matrix, queries, k, searched.column.distance, self._alive)
-        rows = searched.rows if self._alive is None else searched.rows[self._alive[searched.rows]]
-        alive = np.zeros(self.row_count, np.bool_)
-        alive[rows] = True
+    def _scan(
+        self, queries: Vectors, k: int, searched: _SearchedVector, alive: npt.NDArray[np.bool_] | None
+    ) -> SegmentHits:
+        if searched.rows is not None:
+            having = np.zeros(self.row_count, np.bool_)
+            having[searched.rows if alive is None else searched.rows[alive[searched.rows]]] = True
+            alive = having
         return scan(searched.matrix, queries, k, searched.column.distance, alive)
 
-    def _living(self, hits: SegmentHits, k: int) -> SegmentHits:
-        """The first k living rows of each query, in order, padded."""
-        dead = hits.rows < 0 if self._alive is None else (hits.rows < 0) | ~self._alive[hits.rows]
+    @staticmethod
+    def _living(hits: SegmentHits, k: int, alive: npt.NDArray[np.bool_] | None) -> SegmentHits:
+        """The first k rows of each query that count, in order, padded."""
+        dead = hits.rows < 0 if alive is None else (hits.rows < 0) | ~alive[hits.rows]
         distances = np.where(dead, np.float32(np.inf), hits.distances)
         nearest = np.argsort(distances, axis=1, kind="stable")[:, :k]
         rows = np.take_along_axis(np.where(dead, -1, hits.rows), nearest, axis=1)
         return SegmentHits(rows, np.take_along_axis(distances, nearest, axis=1))
 
-    def _refill(self, queries: Vectors, plan: SearchPlan, hits: SegmentHits, short: Rows) -> None:
-        searched = self._searched[plan.vector]
-        needed = min(plan.k, self._living_with(searched))
-        candidates = WIDEN_FACTOR * max(plan.ef, plan.k)
-        wider = self._living(self._walk(queries[short], candidates, searched), plan.k)
+    def _refill(self, queries: Vectors, plan: _Refill, hits: SegmentHits, short: Rows) -> None:
+        """Ask for more where too many candidates did not count; scan where that does not help either."""
+        candidates, wider = WIDEN_FACTOR * plan.candidates, None
+        if len(short) and not is_scan_cheaper(candidates, plan.living, plan.searched.row_count):
+            wider = self._living(self._walk(queries[short], candidates, plan.searched), plan.k, plan.alive)
         for place, row in enumerate(short):
-            filled = SegmentHits(wider.rows[place], wider.distances[place])
-            if filled.rows[needed - 1] < 0:
-                scanned = self._scan(queries[row : row + 1], plan.k, searched)
+            filled = None if wider is None else SegmentHits(wider.rows[place], wider.distances[place])
+            if filled is None or filled.rows[min(plan.k, plan.living) - 1] < 0:
+                scanned = self._scan(queries[row : row + 1], plan.k, plan.searched, plan.alive)
                 filled = SegmentHits(scanned.rows[0], scanned.distances[0])
             hits.rows[row, : len(filled.rows)] = filled.rows
             hits.distances[row, : len(filled.rows)] = filled.distances

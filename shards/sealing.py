@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,6 +28,7 @@ from shards.compaction import Merge
 from shards.errors import ShardUnavailable
 from shards.index import Rows, VectorIndex, live_rows
 from shards.manifest import Manifest, SegmentEntry, SessionEntry
+from shards.payload_indexes import build_indexes, missing_fields, remove_indexes
 from shards.sealed import SealedSegment, open_segment
 from shards.segment_builder import SegmentBuilder
 
@@ -157,6 +159,7 @@ def record(collection: ShardCollection, plan: ManifestPlan) -> None:
     needed = {entry.name for manifest in kept for entry in manifest.segments}
     for name in plan.retired - needed:
         disk.remove_tree(collection.folder / SEGMENTS_FOLDER / name)
+        remove_indexes(collection.folder, name, disk)
         collection.retired.discard(name)
 
 
@@ -211,4 +214,8 @@ def _unite(
         raise
     sealed = open_segment(folder, union.lsn, builder.graphs)
     sealed.exact_scan_bytes = collection.settings.exact_scan_bytes
+    kinds = missing_fields(sealed, collection.fields)
+    if kinds:
+        with suppress(OSError):  # upkeep tries again; a segment is not lost for its indexes' sake
+            sealed.indexes = build_indexes(collection.folder, sealed, kinds, collection.disk)
     return sealed, sources

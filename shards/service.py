@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -20,7 +21,7 @@ from shards import messages
 from shards.batch import Vectors, decode_batch, decode_keys
 from shards.bulk import BulkSession, check_known, remove_orphans
 from shards.collection import ShardCollection
-from shards.committer import Committer
+from shards.committer import Committer, WaitingWrite
 from shards.errors import (
     Corrupt,
     DimensionMismatch,
@@ -32,14 +33,18 @@ from shards.errors import (
     StaleEpoch,
     StorageFull,
 )
+from shards.filter_query import FilterQuery, filter_query
+from shards.filters.paths import parse_path
 from shards.identity import ShardIdentity
 from shards.index import VectorIndex
 from shards.log_frame import LogOp, OpKind
 from shards.memory_account import LoadPermits, MemoryAccount
 from shards.messages import SearchHead, Target, decode_target
 from shards.nearest import Want, nearest
+from shards.point_writes import decode_point_write
 from shards.recall_probe import RecallProbe
 from shards.resident import Resident, read_resident
+from shards.scrolling import scroll
 from shards.server import ShardConnection
 from shards.settings import ShardSettings
 from shards.wire import Frame, Kind, encode_error, encode_frame
@@ -80,9 +85,12 @@ class ShardService:
         self._handlers: dict[Kind, Callable[[Hosted, memoryview, _Reply], None]] = {
             Kind.RETRIEVE: self._retrieve,
             Kind.COUNT: self._count,
+            Kind.SCROLL: self._scroll,
             Kind.STATISTICS: self._statistics,
             Kind.UPSERT: self._upsert,
             Kind.DELETE: self._delete,
+            Kind.WRITE: self._point_write,
+            Kind.FIELDS: self._fields,
             Kind.BULK_BEGIN: self._bulk_begin,
             Kind.BULK_ROWS: self._bulk_rows,
             Kind.BULK_PREPARE: self._bulk_prepare,
@@ -95,7 +103,7 @@ class ShardService:
         searches: dict[bytes, list[Frame]] = {}
         for frame in frames:
             if frame.kind is Kind.SEARCH:
-                searches.setdefault(bytes(frame.body[: messages.SEARCH_HEAD_BYTES]), []).append(frame)
+                searches.setdefault(messages.search_head_of(frame.body), []).append(frame)
             else:
                 self._answer(frame, connection)
         for head, group in searches.items():
@@ -135,7 +143,7 @@ class ShardService:
             self._check_search(head, group, collection)
             queries = messages.decode_queries(head, [frame.body for frame in group])
             self._probe.saw(collection, queries, head.plan)
-            if len(queries) <= self._settings.inline_queries_max:
+            if len(queries) <= self._settings.inline_queries_max and head.plan.filter is None:
                 connection.send(_encoded_answers(collection.segments(), head, queries, group))
             else:
                 self._search_on_thread(collection, head, queries, group).add_done_callback(
@@ -179,7 +187,29 @@ class ShardService:
         reply(Kind.RECORDS, messages.encode_records(records))
 
     def _count(self, hosted: Hosted, body: memoryview, reply: _Reply) -> None:
-        reply(Kind.WRITTEN, messages.encode_written(hosted.collection.count()))
+        if not body:
+            reply(Kind.WRITTEN, messages.encode_written(hosted.collection.count()))
+            return
+        query = filter_query(bytes(body))
+        self._read_on_thread(
+            reply,
+            partial(_count_matching, hosted.collection.snapshot(), query),
+            Kind.WRITTEN,
+            messages.encode_written,
+        )
+
+    def _scroll(self, hosted: Hosted, body: memoryview, reply: _Reply) -> None:
+        plan = messages.decode_scroll(body)
+        self._read_on_thread(
+            reply, partial(scroll, hosted.collection.snapshot(), plan), Kind.PAGE, messages.encode_page
+        )
+
+    def _read_on_thread(
+        self, reply: _Reply, read: Callable[[], Any], kind: Kind, encode: Callable[[Any], list[Any]]
+    ) -> None:
+        """Answer what may take longer than the loop should be held: a look at many payloads."""
+        found = asyncio.get_running_loop().run_in_executor(self._searchers, read)
+        reply.when(found, lambda result: (kind, encode(result)))
 
     def _statistics(self, hosted: Hosted, body: memoryview, reply: _Reply) -> None:
         collection = hosted.collection
@@ -202,6 +232,7 @@ class ShardService:
                 "recall": recall and recall._asdict(),
                 "written_bytes": written,
                 "memory": self.memory.report(collection, resident),
+                "fields": _field_statistics(collection),
             }
             return Kind.JSON, messages.encode_json(content)
 
@@ -222,6 +253,18 @@ class ShardService:
         reply.when(
             hosted.committer.submit(op, hosted.epoch), lambda lsn: (Kind.WRITTEN, messages.encode_written(lsn))
         )
+
+    def _point_write(self, hosted: Hosted, body: memoryview, reply: _Reply) -> None:
+        op_id, encoded = messages.decode_write(body)
+        write = decode_point_write(encoded)
+        hosted.collection.check_write(write)
+        written = hosted.committer.submit(WaitingWrite(write, op_id, encoded), hosted.epoch)
+        reply.when(written, lambda lsn: (Kind.WRITTEN, messages.encode_written(lsn)))
+
+    def _fields(self, hosted: Hosted, body: memoryview, reply: _Reply) -> None:
+        """Declare a field, or take a declaration back."""
+        declared = asyncio.get_running_loop().create_task(hosted.committer.declare(*messages.decode_field(body)))
+        reply.when(declared, lambda changed: (Kind.WRITTEN, messages.encode_written(int(changed))))
 
     # Bulk loads
 
@@ -307,6 +350,25 @@ class _Reply:
                 self(*encode(done.result()))
 
         future.add_done_callback(answer)
+
+
+def _count_matching(segments: list[VectorIndex], query: FilterQuery) -> int:
+    return sum(int(segment.matching(query).sum()) for segment in segments if segment.live_count)
+
+
+def _field_statistics(collection: ShardCollection) -> dict[str, Any]:
+    """Of each declared field its schema, and how many points have a value of it, as far as it is indexed."""
+    return {
+        path: {
+            "schema": schema.model_dump(mode="json"),
+            "points": sum(
+                index.valued_count
+                for segment in collection.segments()
+                if (index := segment.indexes.get(parse_path(path))) is not None
+            ),
+        }
+        for path, schema in collection.fields.items()
+    }
 
 
 def _end_commit(hosted: Hosted, session: bytes, attached: asyncio.Future[int]) -> None:

@@ -26,6 +26,7 @@ from shards.errors import Corrupt
 from shards.growing import rows_that_fit
 from shards.memory import building_bytes
 from shards.memory_account import MemoryAccount, graph_kinds
+from shards.payload_indexes import build_indexes, missing_fields
 from shards.resident import give_back_freed
 from shards.sealed import SealedSegment
 
@@ -67,6 +68,7 @@ class Upkeep:
         self._memory = memory
         self._seal_task: asyncio.Task[None] | None = None
         self._compact_task: asyncio.Task[None] | None = None
+        self._index_task: asyncio.Task[None] | None = None
         self._merging: set[str] = set()
         """Names of sealed segments that a build is made of just now."""
         self._sealed = asyncio.Event()
@@ -76,8 +78,8 @@ class Upkeep:
 
     @property
     def is_building(self) -> bool:
-        """Whether graphs are being built or merged."""
-        return self._seal_task is not None or self._compact_task is not None
+        """Whether graphs or payload indexes are being built, or graphs merged."""
+        return any(task is not None for task in (self._seal_task, self._compact_task, self._index_task))
 
     def after_writes(self) -> None:
         """Writes were applied: start what is due now, and what is due once they stop."""
@@ -98,6 +100,8 @@ class Upkeep:
             self._seal_task = loop.create_task(self._seal_all())
         if self._compact_task is None and self._due_merge() is not None:
             self._compact_task = loop.create_task(self._compact_all())
+        if self._index_task is None and self._unindexed() is not None:
+            self._index_task = loop.create_task(self._index_all())
 
     async def wait_for_room(self) -> None:
         """Until fewer than `frozen_segments_max` segments wait for their graph."""
@@ -111,7 +115,7 @@ class Upkeep:
         self._closed = self.collection.is_closing = True
         if self._quiet_timer is not None:
             self._quiet_timer.cancel()
-        for task in (self._seal_task, self._compact_task):
+        for task in (self._seal_task, self._compact_task, self._index_task):
             if task is not None:
                 task.cancel()
         self._sealed.set()
@@ -221,7 +225,32 @@ class Upkeep:
         covered = [segment for segment in self._free() if segment.lsn <= self.collection.applied_lsn]
         return plan_merge(self._weights(covered), self._rows_floor, self._is_quiet)
 
-    # Both
+    # Payload indexes of segments that came without: fields were declared since, or their files are gone
+
+    async def _index_all(self) -> None:
+        collection = self.collection
+        try:
+            while (segment := self._unindexed()) is not None:
+                kinds = missing_fields(segment, collection.fields)
+                what = f"indexing the payloads of {segment.name}"
+                built = await self._insist(
+                    what,
+                    self._builders.compactions,
+                    build_indexes,
+                    collection.folder,
+                    segment,
+                    kinds,
+                    collection.disk,
+                )
+                segment.indexes = {**segment.indexes, **built}
+        finally:
+            self._index_task = None
+
+    def _unindexed(self) -> SealedSegment | None:
+        fields = self.collection.fields
+        return next((segment for segment in self.collection.sealed if missing_fields(segment, fields)), None)
+
+    # All
 
     def _install(self, built: sealing.BuiltSegment) -> None:
         sealing.install(self.collection, built)

@@ -31,6 +31,7 @@ from shards.manifest import (
     read_manifest,
 )
 from shards.op_history import OpHistory
+from shards.payload_indexes import FIELDS_FILE, INDEXES_FOLDER
 from shards.recovery import COLLECTION_FILE, WAL_FOLDER, read_spec
 from shards.schema import CollectionSpec
 from shards.segment_check import SegmentCheck, check_segment
@@ -298,7 +299,7 @@ class _CollectionCheck:
 
     def _leftovers(self, manifests: list[Manifest]) -> Iterator[tuple[Path, str]]:
         named = {entry.name for manifest in manifests for entry in manifest.segments} | self.attached
-        known = {COLLECTION_FILE, WAL_FOLDER, SEGMENTS_FOLDER}
+        known = {COLLECTION_FILE, WAL_FOLDER, SEGMENTS_FOLDER, FIELDS_FILE, INDEXES_FOLDER}
         known |= {entry.dead_file for manifest in manifests for entry in manifest.segments if entry.dead_file}
         known |= {manifest.history_file for manifest in manifests if manifest.history_file}
         for path in _listed(self.folder):

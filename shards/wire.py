@@ -33,8 +33,11 @@ class Kind(IntEnum):
     RETRIEVE = 12
     COUNT = 13
     STATISTICS = 14
+    SCROLL = 15
     UPSERT = 20
     DELETE = 21
+    WRITE = 22
+    FIELDS = 23
     BULK_BEGIN = 30
     BULK_ROWS = 31
     BULK_PREPARE = 32
@@ -45,6 +48,7 @@ class Kind(IntEnum):
     HITS = 111
     RECORDS = 112
     JSON = 113
+    PAGE = 114
     WRITTEN = 120
     ERROR = 199
 

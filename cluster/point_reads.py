@@ -1,0 +1,149 @@
+"""Reading points from a collection's shards: fan out, merge. How it is merged is pure: cluster/merge.py, cluster/paging.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cluster.batching import Answered, SearchBatcher
+from cluster.fan_out import ShardRequest
+from cluster.merge import merge_hits
+from cluster.paging import merge_pages
+from cluster.requests import (
+    CollectionStatistics,
+    QueryHits,
+    Record,
+    ScrollPage,
+    ScrollRequest,
+    SearchAnswer,
+    SearchRequest,
+)
+from cluster.shard_calls import PATIENCE_S, ShardCalls, target_of
+from cluster.state import CollectionState, ControlPlane
+from shards import messages
+from shards.batch import Vectors, encode_keys
+from shards.distance import Distance, passes_threshold, scores
+from shards.filter_query import filter_query
+from shards.filters.paths import parse_path
+from shards.index import SearchPlan
+from shards.nearest import Want
+from shards.point_ids import key_array, key_list
+from shards.scrolling import Order, ScrollPlan
+from shards.wire import Kind
+
+
+class _SearchKey(NamedTuple):
+    """What searches have in common that leave together. `parameters`: a SearchRequest without its vectors."""
+
+    name: str
+    dim: int
+    parameters: tuple[Any, ...]
+    deadline_s: float
+
+
+class PointReads(ShardCalls):
+    """Every method raises ShoalErrors; deadlines are in seconds from now."""
+
+    def __init__(self, control: ControlPlane, secret: bytes, patience_s: float = PATIENCE_S) -> None:
+        super().__init__(control, secret, patience_s)
+        self._searches: SearchBatcher[_SearchKey, QueryHits] = SearchBatcher(self._search_alike)
+
+    async def retrieve(
+        self, name: str, keys: list[int], with_payload: bool, with_vectors: bool, deadline_s: float
+    ) -> list[Record]:
+        """The points of the ids, in the order asked; missing ones are left out."""
+        array = key_array(keys)
+        flags = bytes([with_payload | with_vectors << 1]) + bytes(7)
+
+        async def ask(collection: CollectionState) -> list[Record]:
+            parts = collection.shard_map.split_by_shard(array)
+            target = target_of(collection).encode()
+            bodies = {shard_id: [target + flags, encode_keys(array[rows])] for shard_id, rows in parts.items()}
+            replies = await self._ask(ShardRequest(Kind.RETRIEVE, bodies, messages.decode_records), deadline_s)
+            return _records_in_order(replies, keys, with_vectors)
+
+        return await self._on_current_state(name, ask) if keys else []
+
+    async def scroll(self, name: str, request: ScrollRequest, deadline_s: float) -> ScrollPage:
+        """A page of points in the order of their ids, or of a payload field."""
+        wanted = request.order_by
+        order = wanted and Order(parse_path(wanted.field), wanted.descends, wanted.start_from)
+        query = filter_query(request.filter) if request.filter else None
+        # One more than the page has, by id, tells where the next begins.
+        limit = request.limit + 1 if order is None else request.limit
+        plan = ScrollPlan(limit, request.offset, query, order, Want(request.with_payload, request.with_vectors))
+
+        async def ask(collection: CollectionState) -> ScrollPage:
+            body = messages.encode_scroll(target_of(collection), plan)
+            bodies = dict.fromkeys(collection.shard_map.shard_ids, body)
+            replies = await self._ask(ShardRequest(Kind.SCROLL, bodies, messages.decode_page), deadline_s)
+            return merge_pages(list(replies.values()), request)
+
+        return await self._on_current_state(name, ask)
+
+    async def count(self, name: str, deadline_s: float, encoded_filter: bytes = b"") -> int:
+        """Points of a collection, or those of them that match, exactly."""
+        counted = await self._ask_all(name, Kind.COUNT, messages.decode_written, deadline_s, encoded_filter)
+        return sum(counted.values())
+
+    async def statistics(self, name: str, deadline_s: float) -> list[CollectionStatistics]:
+        """What each shard says of its part, by shard id."""
+        replies = await self._ask_all(name, Kind.STATISTICS, messages.decode_json, deadline_s)
+        return [CollectionStatistics(**replies[shard_id]) for shard_id in sorted(replies)]
+
+    async def search(self, name: str, request: SearchRequest, deadline_s: float) -> SearchAnswer:
+        """The nearest points to each query. Searches that ask alike share their way (cluster/batching.py)."""
+        key = _SearchKey(name, request.vectors.shape[1], request[1:], deadline_s)
+        return SearchAnswer(await self._searches.search(key, request.vectors), 1.0)
+
+    async def probe(self, deadline_s: float) -> None:
+        """A real search against every shard of some collection; where there is none, a ping of every shard."""
+        names = sorted(self.state.collections)
+        if names:
+            vector = self.collection(names[0]).spec.layout.columns[0]
+            query = np.full((1, vector.size), vector.size**-0.5, np.float32)
+            await self.search(names[0], SearchRequest(query, k=1, vector=vector.name), deadline_s)
+        bodies: dict[int, list[Any]] = {shard.shard_id: [] for shard in self.state.shards}
+        await self._ask(ShardRequest(Kind.PING, bodies, bytes), deadline_s)
+
+    async def _search_alike(self, key: _SearchKey, vectors: Vectors, answered: Answered) -> list[QueryHits]:
+        request = SearchRequest(vectors, *key.parameters)
+        return await self._on_current_state(key.name, partial(self._search, request, key.deadline_s, answered))
+
+    async def _search(
+        self, request: SearchRequest, deadline_s: float, answered: Answered, collection: CollectionState
+    ) -> list[QueryHits]:
+        spec = collection.spec
+        number = spec.layout.number_of(request.vector)
+        column = spec.layout.columns[number]
+        ef = request.ef or spec.hnsw_of(column).ef_search
+        query = filter_query(request.filter) if request.filter else None
+        plan = SearchPlan(request.k + request.offset, ef, request.exact, number, query)
+        want = Want(request.with_payload, request.with_vectors)
+        body = messages.encode_search(target_of(collection), plan, want, request.vectors)
+        bodies = dict.fromkeys(collection.shard_map.shard_ids, body)
+        replies = await self._ask(ShardRequest(Kind.SEARCH, bodies, messages.decode_hits), deadline_s)
+        answered()
+        hits = merge_hits(list(replies.values()), request.k, request.offset)
+        if request.score_threshold is not None:
+            hits = [_cut_at_threshold(one, request.score_threshold, column.distance) for one in hits]
+        return hits
+
+
+def _records_in_order(replies: Mapping[int, Any], keys: list[int], with_vectors: bool) -> list[Record]:
+    found: dict[int, Record] = {}
+    for records in replies.values():
+        batch = records.batch
+        versions = records.versions.tolist()
+        for row, key in enumerate(key_list(batch.keys)):
+            vector = batch.vectors[row] if with_vectors else None
+            found[key] = Record(key, versions[row], batch.payload(row), vector)
+    return [found[key] for key in keys if key in found]
+
+
+def _cut_at_threshold(hits: QueryHits, score_threshold: float, distance: Distance) -> QueryHits:
+    found = scores(np.array(hits.distances, np.float32), distance)
+    return hits.first(int(passes_threshold(found, score_threshold, distance).sum()))

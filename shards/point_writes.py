@@ -1,0 +1,179 @@
+"""Writes that depend on what is stored: by a filter, on a condition, or of a part of a point. They become plain upserts and
+deletes when it is their turn, that is when every earlier write has had its effect and no later one has.
+
+So a log holds whole points and ids alone: it can be replayed whatever rows have died since, and whatever the filter language
+is by then. A write of many points becomes several ops, each of whole points; readers may see it half done, a crash may
+leave it so, and repeating it does the rest.
+
+    kind u8 | mode u8 | 2 zero bytes | filter bytes + 1 u32 (0: none) | change bytes u32 | body bytes u32 |
+    filter | change (shards/point_change.py) | body: keys or a batch; none where the filter selects
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from shards.batch import Buffer, PointBatch, decode_batch, decode_keys, encode_batch, encode_keys, make_batch
+from shards.errors import Corrupt
+from shards.filter_query import FilterQuery, filter_query
+from shards.index import VectorIndex
+from shards.log_frame import LogOp, OpKind
+from shards.lookup import look_up
+from shards.nearest import Want
+from shards.point_change import ChangeKind, PointChange, changed_payload, decode_change
+from shards.point_ids import KeyArray, key_array, key_list, same_width
+from shards.vector_layout import VectorLayout
+
+CHANGED_POINTS_MAX = 1_000
+"""Points that one op writes anew: some 10 ms on the loop."""
+DELETED_POINTS_MAX = 20_000
+
+_HEAD = struct.Struct("<BBxxIII")
+Places = npt.NDArray[np.intp]
+
+
+class WriteKind(IntEnum):
+    """What is done. UPSERT and VECTORS bring a batch; of VECTORS, NaN runs stand for vectors that stay as they are, payloads
+    are empty, and points that do not exist are passed over. DELETE and CHANGE are about keys, or about a filter's points.
+    """
+
+    UPSERT = 1
+    DELETE = 2
+    CHANGE = 3
+    VECTORS = 4
+
+
+class WriteMode(IntEnum):
+    """Which points of an upsert are written: all, those that are new, those that exist."""
+
+    UPSERT = 0
+    INSERT_ONLY = 1
+    UPDATE_ONLY = 2
+
+
+SELECTING = frozenset({WriteKind.DELETE, WriteKind.CHANGE})
+
+
+@dataclass(frozen=True, slots=True)
+class PointWrite:
+    """See the module. `filter` None: there is none; with a batch it is a condition on the points that exist."""
+
+    kind: WriteKind
+    mode: WriteMode = WriteMode.UPSERT
+    filter: FilterQuery | None = None
+    change: PointChange | None = None
+    body: bytes | memoryview = b""
+
+    def encode(self) -> bytes:
+        """The layout above."""
+        encoded = b"" if self.filter is None else self.filter.encoded
+        change = b"" if self.change is None else self.change.encode()
+        filter_bytes = 0 if self.filter is None else len(encoded) + 1
+        head = _HEAD.pack(self.kind, self.mode, filter_bytes, len(change), len(self.body))
+        return b"".join([head, encoded, change, self.body])
+
+
+def decode_point_write(buffer: Buffer) -> PointWrite:
+    """The write. Raises Corrupt, and BadFilter."""
+    view = memoryview(buffer)
+    try:
+        kind, mode, filter_bytes, change_bytes, body_bytes = _HEAD.unpack_from(view)
+        change_at = _HEAD.size + max(0, filter_bytes - 1)
+        body_at = change_at + change_bytes
+        if len(view) != body_at + body_bytes:
+            raise ValueError(f"it says {body_at + body_bytes}")
+        query = filter_query(bytes(view[_HEAD.size : change_at])) if filter_bytes else None
+        change = decode_change(view[change_at:body_at]) if change_bytes else None
+        write = PointWrite(WriteKind(kind), WriteMode(mode), query, change, view[body_at:])
+    except (struct.error, ValueError) as error:
+        raise Corrupt(f"a write of {len(view)} bytes can't be read: {error}") from None
+    if (write.kind is WriteKind.CHANGE) != (write.change is not None):
+        raise Corrupt(f"a write of kind {write.kind.name} comes {'with' if write.change else 'without'} a change")
+    if not write.body and (write.filter is None or write.kind not in SELECTING):
+        raise Corrupt(f"a write of kind {write.kind.name} does not say which points it is about")
+    return write
+
+
+def targets(write: PointWrite, segments: Sequence[VectorIndex]) -> list[KeyArray | Places]:
+    """What the write is about, as things are now, in parts that are written one after the other: keys, or places in the
+    batch that it brings.
+    """
+    if write.kind not in SELECTING:
+        places = _kept_places(write, decode_batch(write.body), segments)
+        step = CHANGED_POINTS_MAX if write.kind is WriteKind.VECTORS else max(1, len(places))
+        return [places[at : at + step] for at in range(0, len(places), step)]
+    keys = decode_keys(write.body) if write.body else _matching_keys(write, segments)
+    step = DELETED_POINTS_MAX if write.kind is WriteKind.DELETE else CHANGED_POINTS_MAX
+    return [keys[at : at + step] for at in range(0, len(keys), step)]
+
+
+def plain_op(
+    write: PointWrite, target: KeyArray | Places, segments: Sequence[VectorIndex], layout: VectorLayout, op_id: bytes
+) -> LogOp | None:
+    """The op that writes one of `targets`, as things are now; None where there is nothing to write."""
+    if write.kind is WriteKind.DELETE:
+        return LogOp(OpKind.DELETE, op_id, encode_keys(target))
+    if write.kind is WriteKind.UPSERT:
+        batch = decode_batch(write.body)
+        return LogOp(OpKind.UPSERT, op_id, encode_batch(batch.take(target)))
+    given = None if write.kind is WriteKind.CHANGE else decode_batch(write.body).take(target)
+    stored = look_up(segments, target if given is None else given.keys, Want(True, True)).batch
+    if not len(stored):
+        return None
+    if given is not None:
+        changed = _with_vectors(given, stored)
+    else:
+        assert write.change is not None, "decode_point_write has looked"
+        changed = _changed(write.change, stored, layout)
+    return LogOp(OpKind.UPSERT, op_id, encode_batch(changed)) if len(changed) else None
+
+
+def _changed(change: PointChange, stored: PointBatch, layout: VectorLayout) -> PointBatch:
+    """The points after a change. Those that it leaves as they are, are not among them."""
+    payloads = [stored.payload(row) for row in range(len(stored))]
+    if change.kind is ChangeKind.DROP_VECTORS:
+        vectors = stored.vectors.copy()
+        for number in change.numbers:
+            layout.columns[number].of(vectors)[:] = np.nan
+        lost = (np.isnan(vectors) != np.isnan(stored.vectors)).any(axis=1)
+        return make_batch(stored.keys, vectors, payloads).take(np.flatnonzero(lost))
+    after = [changed_payload(payload, change) for payload in payloads]
+    rows = [row for row, (old, new) in enumerate(zip(payloads, after, strict=True)) if old != new]
+    return make_batch(stored.keys, stored.vectors, after).take(np.array(rows, np.intp))
+
+
+def _with_vectors(given: PointBatch, stored: PointBatch) -> PointBatch:
+    """The stored points with the vectors that were given; of an id that is given twice the last."""
+    place_of = {key: place for place, key in enumerate(key_list(given.keys))}
+    news = given.vectors[[place_of[key] for key in key_list(stored.keys)]]
+    payloads = [stored.payload(row) for row in range(len(stored))]
+    return make_batch(stored.keys, np.where(np.isnan(news), stored.vectors, news), payloads)
+
+
+def _matching_keys(write: PointWrite, segments: Sequence[VectorIndex]) -> KeyArray:
+    assert write.filter is not None, "decode_point_write has looked"
+    found = [segment.keys_of(np.flatnonzero(segment.matching(write.filter))) for segment in segments]
+    found = [keys for keys in found if len(keys)]
+    return np.concatenate(same_width(found)) if found else key_array([])
+
+
+def _kept_places(write: PointWrite, batch: PointBatch, segments: Sequence[VectorIndex]) -> Places:
+    """The points of a batch that are written: existing ones have to match the filter, new ones have nothing to match."""
+    exists, matches = np.zeros(len(batch), np.bool_), np.zeros(len(batch), np.bool_)
+    for segment in segments:
+        rows = segment.find(batch.keys)
+        here = np.flatnonzero(rows >= 0)
+        exists[here] = True
+        if write.filter is not None and len(here):
+            matches[here] = segment.matching(write.filter)[rows[here]]
+    if write.filter is None:
+        matches[:] = True
+    if write.kind is WriteKind.VECTORS or write.mode is WriteMode.UPDATE_ONLY:
+        return np.flatnonzero(exists & matches)
+    return np.flatnonzero(~exists) if write.mode is WriteMode.INSERT_ONLY else np.flatnonzero(~exists | matches)

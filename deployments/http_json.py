@@ -24,7 +24,7 @@ from shards.point_ids import INTEGER_MAX, point_id
 Body = TypeVar("Body", bound=BaseModel)
 Point = dict[str, Any]
 
-_OUT_OF_RANGE = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}
+_OUT_OF_RANGE = {"greater_than", "greater_than_equal", "less_than", "less_than_equal", "too_short"}
 _FLOATS_AS_FLOAT32 = orjson.OPT_SERIALIZE_NUMPY
 _EMPTY_PAYLOAD = b"{}"
 """What the API shows of a point that has no payload."""

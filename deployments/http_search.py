@@ -76,7 +76,10 @@ async def query_points_batch(context: HttpContext, request: Request) -> Reply:
         raise LimitExceeded(f"a batch holds {len(bodies)} queries; the limit batch_max is {limits.batch_max}")
     deadline_s = request.deadline_s(limits)
     shown = [_shown(body, spec) for body in bodies]
-    plans = [_plan(body, one, limits) for body, one in zip(bodies, shown, strict=True)]
+    plans = [
+        _plan(body, one, limits, f"searches[{place}].")
+        for place, (body, one) in enumerate(zip(bodies, shown, strict=True))
+    ]
     hit_count = sum(plan.k + plan.offset for plan in plans)
     if hit_count > limits.hits_per_request_max:
         raise LimitExceeded(
@@ -121,8 +124,8 @@ def _shown(body: QueryBody, spec: CollectionSpec) -> _Shown:
     return _Shown(parse_selection(body.with_payload, default=False), parse_vector_selection(spec, with_vector))
 
 
-def _plan(body: QueryBody, shown: _Shown, limits: LimitSettings) -> _Plan:
-    """The body's parameters. Raises LimitExceeded and BadFilter."""
+def _plan(body: QueryBody, shown: _Shown, limits: LimitSettings, place: str = "") -> _Plan:
+    """The body's parameters; `place` is where it stands. Raises LimitExceeded and BadFilter."""
     parameters = body.params or _NO_PARAMETERS
     k = LIMIT_DEFAULT if body.limit is None else body.limit
     offset = body.offset or 0
@@ -132,7 +135,7 @@ def _plan(body: QueryBody, shown: _Shown, limits: LimitSettings) -> _Plan:
     if ef is not None and ef > limits.ef_max:
         raise LimitExceeded(f"params.hnsw_ef is {ef}; the limit ef_max is {limits.ef_max}")
     exact, vector = parameters.exact is True, body.using or UNNAMED
-    encoded = NO_FILTER if body.filter is None else encoded_filter(body.filter, limits)
+    encoded = NO_FILTER if body.filter is None else encoded_filter(body.filter, limits, f"{place}filter")
     payload, vectors = shown.payload.wanted, shown.vectors.wanted
     return _Plan(k, ef, exact, body.score_threshold, payload, vectors, offset, vector, encoded)
 

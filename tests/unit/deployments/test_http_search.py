@@ -228,3 +228,44 @@ def test_the_older_search(client: AsgiClient) -> None:
     assert client.call("POST", path, {"vector": [0, 0]}).status == 400
     named = client.call("POST", path, {"vector": {"name": "image", "vector": [0, 0]}, "limit": 1})
     assert "Not existing vector name error: image" in named.error
+
+
+IS_EVEN = {"must": {"key": "even", "match": {"value": True}}}
+
+
+@pytest.mark.parametrize("where", [{}, {"must": []}, IS_EVEN, {"must_not": IS_EVEN}])
+def test_filters_reach_every_form_of_a_search(
+    client: AsgiClient, cluster: FakeCluster, where: dict[str, Any]
+) -> None:
+    points = [{"id": n, "vector": [n, 0], "payload": {"even": n % 2 == 0}} for n in range(10, 16)]
+    cluster.points["c"].clear()
+    assert client.call("PUT", "/collections/c/points", {"points": points}).status == 200
+    wanted = [
+        n for n in range(10, 16) if not where.get("must", where.get("must_not")) or n % 2 == ("must_not" in where)
+    ]
+    body = {"query": [0, 0], "filter": where}
+    found = client.call("POST", QUERY, body).result["points"]
+    assert sorted(point["id"] for point in found) == wanted
+    legacy = client.call("POST", "/collections/c/points/search", {"vector": [0, 0], "filter": where, "limit": 10})
+    assert [point["id"] for point in legacy.result] == [point["id"] for point in found]
+    searches = [body, {"query": [0, 0]}, {"query": [1, 0], "filter": where}]
+    answers = client.call("POST", f"{QUERY}/batch", {"searches": searches}).result
+    assert [len(answer["points"]) for answer in answers] == [len(wanted), 6, len(wanted)]
+
+
+def test_queries_with_equal_filters_leave_as_one(client: AsgiClient, cluster: FakeCluster) -> None:
+    searches = [{"query": [n, 0], "filter": IS_EVEN if n else {}} for n in range(3)]
+    client.call("POST", f"{QUERY}/batch", {"searches": searches})
+    assert sorted(len(request.vectors) for request in cluster.requests) == [1, 2]
+
+
+def test_bad_filters_say_where(client: AsgiClient, cluster: FakeCluster) -> None:
+    bad = {"query": [0, 0], "filter": {"must": [{"key": "a", "range": {"gt": "soon"}}]}}
+    for path, body, said in (
+        (QUERY, bad, "filter.must[0].range.gt: a number, or a date"),
+        (f"{QUERY}/batch", {"searches": [{"query": [0, 0]}, bad]}, "searches[1].filter.must[0].range.gt"),
+        (QUERY, {"query": [0, 0], "filter": {"must": {"nested": {"key": "a"}}}}, "filter.must.nested.filter"),
+    ):
+        answer = client.call("POST", path, body)
+        assert (answer.status, said in answer.error) == (400, True), answer.error
+    assert cluster.requests == []

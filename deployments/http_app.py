@@ -2,7 +2,8 @@
 
 Whole requests come straight from the connection (http_protocol.py); where Serve's own way is taken (no HAProxy in front),
 it is an ASGI application. No framework stands in the way: a query costs one split of its path and two dictionary
-look-ups before its handler runs. Handlers live in http_service, http_collections, http_points, http_search.
+look-ups before its handler runs. Handlers live in http_service, http_collections, http_points, http_search and the
+other modules that the tables name.
 A cancelled request (its client went away) is not answered: CancelledError passes through.
 """
 
@@ -12,7 +13,17 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from time import perf_counter
 from typing import Any
 
-from deployments import http_collections, http_points, http_search, http_service
+from deployments import (
+    http_changes,
+    http_collections,
+    http_indexes,
+    http_payloads,
+    http_points,
+    http_scroll,
+    http_search,
+    http_service,
+    http_vector_writes,
+)
 from deployments.cluster_api import ClusterApi
 from deployments.http_errors import BodyTooLarge, UnknownPath, WrongMethod, error_reply
 from deployments.http_message import Handler, HttpContext, Reply, Request
@@ -43,6 +54,14 @@ COLLECTION_ROUTES: dict[str, Methods] = {
     "points": {"PUT": http_points.upsert_points, "POST": http_points.retrieve_points},
     "points/delete": {"POST": http_points.delete_points},
     "points/count": {"POST": http_points.count_points},
+    "points/scroll": {"POST": http_scroll.scroll_points},
+    "points/vectors": {"PUT": http_vector_writes.update_vectors},
+    "points/vectors/delete": {"POST": http_vector_writes.delete_vectors},
+    "points/payload": {"POST": http_payloads.set_payload, "PUT": http_payloads.overwrite_payload},
+    "points/payload/delete": {"POST": http_payloads.delete_payload},
+    "points/payload/clear": {"POST": http_payloads.clear_payload},
+    "points/batch": {"POST": http_changes.change_points},
+    "index": {"PUT": http_indexes.create_index},
     "points/query": {"POST": http_search.query_points},
     "points/query/batch": {"POST": http_search.query_points_batch},
     "points/search": {"POST": http_search.search_points},
@@ -50,6 +69,8 @@ COLLECTION_ROUTES: dict[str, Methods] = {
 """By what follows `/collections/{c}/`."""
 POINT_ROUTE: Methods = {"GET": http_points.get_point}
 """`/collections/{c}/points/{id}`"""
+INDEX_ROUTE: Methods = {"DELETE": http_indexes.delete_index}
+"""`/collections/{c}/index/{field}`"""
 
 
 class ClientGone(Exception):
@@ -98,7 +119,7 @@ class HttpApp:
 
 
 def find_route(path: str) -> tuple[Methods, str, str]:
-    """The methods of a path, its collection and its point ("" where it has none). Raises UnknownPath."""
+    """The methods of a path, its collection and its point or field ("" where it has none). Raises UnknownPath."""
     parts = path.split("/", 3)
     if len(parts) < 3 or parts[1] != "collections":
         methods = ROUTES.get(path)
@@ -112,6 +133,8 @@ def find_route(path: str) -> tuple[Methods, str, str]:
         folder, _, point = rest.partition("/")
         if folder == "points" and point and "/" not in point:
             return POINT_ROUTE, parts[2], point
+        if folder == "index" and point:
+            return INDEX_ROUTE, parts[2], point
     raise UnknownPath(f"Not found: there is no path {path[:200]}")
 
 

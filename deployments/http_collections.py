@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from cluster.requests import CollectionStatistics
 from deployments.http_errors import ValidationFailed
+from deployments.http_indexes import payload_schema
 from deployments.http_json import described, parse_body
 from deployments.http_message import HttpContext, Reply, Request, success
 from deployments.http_models import CreateCollectionBody, HnswBody, VectorBody
@@ -70,7 +71,7 @@ async def get_collection(context: HttpContext, request: Request) -> Reply:
         "indexed_vectors_count": point_count - sum(shard.growing_count for shard in statistics),
         "segments_count": sum(shard.segment_count for shard in statistics),
         "config": _configuration(collection.spec, len(collection.shard_map.shard_ids)),
-        "payload_schema": {},
+        "payload_schema": payload_schema(statistics),
     }
     return success(request, orjson.dumps(result))
 

@@ -30,7 +30,9 @@ class HttpContext:
 
 @dataclass(slots=True)
 class Request:
-    """`collection` and `point` are the path's variables ("" where it has none); `started` is a perf_counter value."""
+    """`collection` and `point` (of an index: its field) are the path's variables, "" where it has none; `started` is a
+    perf_counter value.
+    """
 
     collection: str
     point: str

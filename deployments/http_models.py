@@ -9,7 +9,7 @@ Qdrant REST API's.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -46,7 +46,6 @@ def _absent(feature: str) -> AfterValidator:
     return AfterValidator(refuse)
 
 
-_NoFilter = Annotated[Any, _absent("`filter`")]
 _NoShardKey = Annotated[Any, _absent("`shard_key`")]
 
 
@@ -118,8 +117,8 @@ class UpsertBody(_Body):
     points: Annotated[list[PointBody] | None, Field(fail_fast=True)] = None
     batch: BatchBody | None = None
     shard_key: _NoShardKey = None
-    update_filter: Annotated[Any, _absent("`update_filter`")] = None
-    update_mode: str | None = None
+    update_filter: Any = None
+    update_mode: Literal["upsert", "insert_only", "update_only"] | None = None
 
 
 class RetrieveBody(_Body):
@@ -132,16 +131,93 @@ class RetrieveBody(_Body):
     shard_key: _NoShardKey = None
 
 
-class DeleteBody(_Body):
-    """`points`; a filter is not supported yet, and an empty one would mean every point."""
+class SelectionBody(_Body):
+    """Which points: `points`, a list of ids, or `filter`; an empty filter means every point."""
 
     points: list[Any] | None = None
-    filter: _NoFilter = None
+    filter: Any = None
+    shard_key: _NoShardKey = None
+
+
+class PayloadBody(SelectionBody):
+    """What is set, or becomes the payload. `key`: a path in the payload below which it is set."""
+
+    payload: JsonObject
+    key: str | None = None
+
+
+class PayloadKeysBody(SelectionBody):
+    """The paths that are removed from payloads."""
+
+    keys: list[str]
+
+
+class PointVectorsBody(_Body):
+    id: Any
+    vector: VectorValue
+
+
+class VectorsBody(_Body):
+    """Vectors that points get in place of those of the same name."""
+
+    points: Annotated[list[PointVectorsBody], Field(min_length=1, fail_fast=True)]
+    shard_key: _NoShardKey = None
+    update_filter: Any = None
+
+
+class VectorNamesBody(SelectionBody):
+    """The names of the vectors that points lose."""
+
+    vector: Annotated[list[str], Field(min_length=1)]
+
+
+class OperationBody(_Body):
+    """One operation of a batch: exactly one of these."""
+
+    upsert: UpsertBody | None = None
+    delete: SelectionBody | None = None
+    set_payload: PayloadBody | None = None
+    overwrite_payload: PayloadBody | None = None
+    delete_payload: PayloadKeysBody | None = None
+    clear_payload: SelectionBody | None = None
+    update_vectors: VectorsBody | None = None
+    delete_vectors: VectorNamesBody | None = None
+
+
+class OperationsBody(_Body):
+    operations: Annotated[list[OperationBody], Field(fail_fast=True)]
+
+
+class FieldIndexBody(_Body):
+    """`field_schema`: a kind's name, or an object (http_index_options.py)."""
+
+    field_name: str
+    field_schema: Any = None
+
+
+class OrderByBody(_Body):
+    """`start_from`: a number, or a date as text."""
+
+    key: str
+    direction: Literal["asc", "desc"] | None = None
+    start_from: Any = None
+
+
+class ScrollBody(_Body):
+    """One page of points. `order_by`: a path alone, or an object."""
+
+    offset: Any = None
+    limit: Count | None = None
+    filter: Any = None
+    with_payload: Any = None
+    with_vector: Any = None
+    with_vectors: Any = None
+    order_by: OrderByBody | str | None = None
     shard_key: _NoShardKey = None
 
 
 class CountBody(_Body):
-    filter: _NoFilter = None
+    filter: Any = None
     exact: bool | None = None
     shard_key: _NoShardKey = None
 
@@ -160,7 +236,7 @@ class SearchParameters(_Body):
 class _Search(_Body):
     """What every form of search has."""
 
-    filter: _NoFilter = None
+    filter: Any = None
     params: SearchParameters | None = None
     score_threshold: float | None = None
     offset: Natural | None = None

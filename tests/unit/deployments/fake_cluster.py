@@ -1,23 +1,47 @@
 """A cluster in memory for tests of the HTTP layer: brute force, one shard, nothing durable.
 
-It keeps the promises of `ClusterApi` with its own code, so that a test compares two implementations. `requests` holds
-what was searched; `problem` makes every call fail.
+It keeps the promises of `ClusterApi` one point at a time, with dictionaries, so that a test compares two implementations.
+`requests` holds what was searched; `problem` makes every call fail.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import orjson
 
-from cluster.requests import CollectionStatistics, QueryHits, Record, SearchAnswer, SearchRequest, WriteReceipt
+from cluster.requests import (
+    ANY_POINT,
+    CollectionStatistics,
+    OrderBy,
+    QueryHits,
+    Record,
+    ScrollPage,
+    ScrollRequest,
+    SearchAnswer,
+    SearchRequest,
+    Selection,
+    UpsertCondition,
+    WriteReceipt,
+)
 from cluster.shard_map import even_map
 from cluster.state import ClusterState, CollectionState, ShardAddress, ShardState
 from shards.batch import PointBatch, Vectors
 from shards.distance import exact_distances, passes_threshold, scores
 from shards.errors import Conflict, NotFound
+from shards.field_schema import FieldSchema
+from shards.filters.dates import instant
+from shards.filters.parsing import FilterLimits, decode_filter
+from shards.filters.paths import parse_path, select, unwrap
+from shards.filters.semantics import Identity, matches
+from shards.point_change import ChangeKind, PointChange, changed_payload, decode_change
 from shards.point_ids import key_list
 from shards.schema import CollectionSpec
+from shards.vector_layout import VectorColumn, VectorLayout
+
+_LIMITS = FilterLimits(filter_conditions_max=100_000, filter_depth_max=50)
 
 
 @dataclass
@@ -26,16 +50,184 @@ class FakePoint:
     payload: bytes
     version: int
 
+    @property
+    def document(self) -> dict[str, Any]:
+        return orjson.loads(self.payload) if self.payload else {}
+
+    def has(self, column: VectorColumn) -> bool:
+        return not np.isnan(column.of(self.vector)[0])
+
+
+Points = dict[int, FakePoint]
+
+
+class FakePointReads:
+    """The part that reads points. `points` by collection and key; `fields` that are declared, by collection and path."""
+
+    problem: Exception | None
+    requests: list[SearchRequest]
+    deadlines: list[float]
+    points: dict[str, Points]
+    fields: dict[str, dict[str, FieldSchema]]
+    held: dict[str, CollectionState]
+
+    def collection(self, name: str) -> CollectionState:
+        if name not in self.held:
+            raise NotFound(f"Not found: Collection `{name}` doesn't exist!")
+        return self.held[name]
+
+    async def retrieve(
+        self, name: str, keys: list[int], with_payload: bool, with_vectors: bool, deadline_s: float
+    ) -> list[Record]:
+        points, _ = self._called(name, deadline_s)
+        return [_record(key, points[key], with_payload, with_vectors) for key in keys if key in points]
+
+    async def count(self, name: str, deadline_s: float, encoded_filter: bytes = b"") -> int:
+        self._called(name, deadline_s)
+        return len(self._matching(name, encoded_filter))
+
+    async def scroll(self, name: str, request: ScrollRequest, deadline_s: float) -> ScrollPage:
+        self._called(name, deadline_s)
+        found = self._matching(name, request.filter)
+        order_values, next_key = None, None
+        if request.order_by is None:
+            ordered = [(key, found[key]) for key in sorted(found) if key >= (request.offset or 0)]
+            next_key = ordered[request.limit][0] if len(ordered) > request.limit else None
+        else:
+            valued = _in_order(found, request.order_by)[: request.limit]
+            ordered, order_values = [(key, found[key]) for _, key in valued], [value for value, _ in valued]
+        page = [
+            _record(key, point, request.with_payload, request.with_vectors) for key, point in ordered[: request.limit]
+        ]
+        return ScrollPage(page, next_key, order_values)
+
+    async def search(self, name: str, request: SearchRequest, deadline_s: float) -> SearchAnswer:
+        _, layout = self._called(name, deadline_s)
+        self.requests.append(request)
+        column = layout.columns[layout.number_of(request.vector)]
+        held = [one for one in sorted(self._matching(name, request.filter).items()) if one[1].has(column)]
+        rows = np.array([point.vector for _, point in held], np.float32).reshape(len(held), layout.dim)
+        found = []
+        for query in request.vectors:
+            distances = exact_distances(column.of(rows), query, column.distance)
+            order = np.argsort(distances, kind="stable")
+            if request.score_threshold is not None:
+                found_scores = scores(distances[order], column.distance)
+                order = order[passes_threshold(found_scores, request.score_threshold, column.distance)]
+            order = order[request.offset : request.offset + request.k]
+            found.append(_query_hits([held[row] for row in order.tolist()], distances[order].tolist(), request))
+        return SearchAnswer(found, 1.0)
+
+    async def statistics(self, name: str, deadline_s: float) -> list[CollectionStatistics]:
+        points, _ = self._called(name, deadline_s)
+        count = len(points)
+        fields = {
+            path: {
+                "schema": schema.model_dump(mode="json"),
+                "points": sum(bool(unwrap(select(point.document, parse_path(path)))) for point in points.values()),
+            }
+            for path, schema in self.fields[name].items()
+        }
+        return [
+            CollectionStatistics(0, count, 1, count, 4 * count, fields=fields, memory={"shard": {"used_bytes": 7}})
+        ]
+
+    async def probe(self, deadline_s: float) -> None:
+        self._called(None, deadline_s)
+
+    def _called(self, name: str | None, deadline_s: float) -> tuple[Points, VectorLayout]:
+        self.deadlines.append(deadline_s)
+        if self.problem is not None:
+            raise self.problem
+        if name is None:
+            return {}, VectorLayout.of([])
+        layout = self.collection(name).spec.layout
+        return self.points[name], layout
+
+    def _matching(self, name: str, encoded_filter: bytes) -> Points:
+        points = self.points[name]
+        return {key: point for key, point in points.items() if self._matches(name, encoded_filter, key)}
+
+    def _matches(self, name: str, encoded_filter: bytes, key: int) -> bool:
+        if not encoded_filter:
+            return True
+        point = self.points[name][key]
+        names = {column.name for column in self.collection(name).spec.layout.columns if point.has(column)}
+        return matches(decode_filter(encoded_filter, _LIMITS), point.document, Identity(key, names))
+
+
+class FakePointWrites(FakePointReads):
+    """The part that writes points. `lsn` counts writes."""
+
+    lsn: int
+
+    async def upsert(
+        self, name: str, batch: PointBatch, deadline_s: float, condition: UpsertCondition = ANY_POINT
+    ) -> WriteReceipt:
+        points, _ = self._called(name, deadline_s)
+        self.lsn += 1
+        for row, key in enumerate(key_list(batch.keys)):
+            if condition.mode == ("insert_only" if key in points else "update_only"):
+                continue
+            if key not in points or self._matches(name, condition.filter, key):
+                points[key] = FakePoint(batch.vectors[row], batch.payload(row), self.lsn)
+        return WriteReceipt(self.lsn)
+
+    async def delete(self, name: str, selection: Selection, deadline_s: float) -> WriteReceipt:
+        self._called(name, deadline_s)
+        self.lsn += 1
+        for key in self._selected(name, selection):
+            del self.points[name][key]
+        return WriteReceipt(self.lsn)
+
+    async def change(self, name: str, selection: Selection, change: PointChange, deadline_s: float) -> WriteReceipt:
+        points, layout = self._called(name, deadline_s)
+        change = decode_change(change.encode())
+        self.lsn += 1
+        for key in self._selected(name, selection):
+            vector = points[key].vector.copy()
+            if change.kind is ChangeKind.DROP_VECTORS:
+                for number in change.numbers:
+                    layout.columns[number].of(vector)[:] = np.nan
+            points[key] = FakePoint(vector, changed_payload(points[key].payload, change), self.lsn)
+        return WriteReceipt(self.lsn)
+
+    async def update_vectors(
+        self, name: str, batch: PointBatch, deadline_s: float, condition: UpsertCondition = ANY_POINT
+    ) -> WriteReceipt:
+        points, _ = self._called(name, deadline_s)
+        self.lsn += 1
+        for row, key in enumerate(key_list(batch.keys)):
+            if key in points and self._matches(name, condition.filter, key):
+                given, point = batch.vectors[row], points[key]
+                points[key] = FakePoint(np.where(np.isnan(given), point.vector, given), point.payload, self.lsn)
+        return WriteReceipt(self.lsn)
+
+    async def create_index(self, name: str, field: str, schema: FieldSchema, deadline_s: float) -> None:
+        self._called(name, deadline_s)
+        self.fields[name][field] = schema
+
+    async def delete_index(self, name: str, field: str, deadline_s: float) -> bool:
+        self._called(name, deadline_s)
+        return self.fields[name].pop(field, None) is not None
+
+    def _selected(self, name: str, selection: Selection) -> list[int]:
+        if selection.keys is not None:
+            return [key for key in selection.keys if key in self.points[name]]
+        assert selection.filter is not None
+        return list(self._matching(name, selection.filter))
+
 
 @dataclass
-class FakeCluster:
-    """See the module. `lsn` counts writes."""
+class FakeCluster(FakePointWrites):
+    """See the module."""
 
     lsn: int = 0
     problem: Exception | None = None
     requests: list[SearchRequest] = field(default_factory=list)
     deadlines: list[float] = field(default_factory=list)
-    points: dict[str, dict[int, FakePoint]] = field(default_factory=dict)
+    points: dict[str, Points] = field(default_factory=dict)
+    fields: dict[str, dict[str, FieldSchema]] = field(default_factory=dict)
     held: dict[str, CollectionState] = field(default_factory=dict)
 
     @property
@@ -44,90 +236,38 @@ class FakeCluster:
         shard = ShardState(shard_id=0, node_id="node", address=address, incarnation="a")
         return ClusterState(version=1, cluster_id="fake", shards=(shard,), collections=dict(self.held))
 
-    def collection(self, name: str) -> CollectionState:
-        if name not in self.held:
-            raise NotFound(f"Not found: Collection `{name}` doesn't exist!")
-        return self.held[name]
-
     async def create_collection(
         self, name: str, spec: CollectionSpec, shard_count: int | None, deadline_s: float
     ) -> None:
-        self._called(deadline_s)
+        self._called(None, deadline_s)
         if name in self.held:
             raise Conflict(f"Wrong input: Collection `{name}` already exists!")
         shard_map = even_map([0], epoch=1)
         self.held[name] = CollectionState(name=name, uid="0" * 32, spec=spec, shard_map=shard_map, status="ready")
-        self.points[name] = {}
+        self.points[name], self.fields[name] = {}, {}
 
     async def delete_collection(self, name: str, deadline_s: float) -> bool:
-        self._called(deadline_s)
+        self._called(None, deadline_s)
         self.points.pop(name, None)
         return self.held.pop(name, None) is not None
 
-    async def upsert(self, name: str, batch: PointBatch, deadline_s: float) -> WriteReceipt:
-        self._called(deadline_s)
-        self.collection(name)
-        self.lsn += 1
-        for row, key in enumerate(key_list(batch.keys)):
-            self.points[name][key] = FakePoint(batch.vectors[row], batch.payload(row), self.lsn)
-        return WriteReceipt(self.lsn)
 
-    async def delete(self, name: str, keys: list[int], deadline_s: float) -> WriteReceipt:
-        self._called(deadline_s)
-        self.collection(name)
-        self.lsn += 1
-        for key in keys:
-            self.points[name].pop(key, None)
-        return WriteReceipt(self.lsn)
+def _record(key: int, point: FakePoint, with_payload: bool, with_vectors: bool) -> Record:
+    return Record(key, point.version, point.payload if with_payload else b"", point.vector if with_vectors else None)
 
-    async def retrieve(
-        self, name: str, keys: list[int], with_payload: bool, with_vectors: bool, deadline_s: float
-    ) -> list[Record]:
-        self._called(deadline_s)
-        self.collection(name)
-        found = [(key, self.points[name][key]) for key in keys if key in self.points[name]]
-        return [
-            Record(key, point.version, point.payload if with_payload else b"", point.vector if with_vectors else None)
-            for key, point in found
-        ]
 
-    async def count(self, name: str, deadline_s: float) -> int:
-        self._called(deadline_s)
-        self.collection(name)
-        return len(self.points[name])
-
-    async def search(self, name: str, request: SearchRequest, deadline_s: float) -> SearchAnswer:
-        self._called(deadline_s)
-        self.requests.append(request)
-        layout = self.collection(name).spec.layout
-        spec = layout.columns[layout.number_of(request.vector)]
-        held = sorted(self.points[name].items())
-        matrix = np.array([point.vector for _, point in held], np.float32).reshape(len(held), layout.dim)
-        held = [point for point, row in zip(held, spec.of(matrix), strict=True) if not np.isnan(row[0])]
-        matrix = spec.of(matrix)[~np.isnan(spec.of(matrix)[:, 0])]
-        found = []
-        for query in request.vectors:
-            distances = exact_distances(matrix, query, spec.distance)
-            order = np.argsort(distances, kind="stable")
-            if request.score_threshold is not None:
-                found_scores = scores(distances[order], spec.distance)
-                order = order[passes_threshold(found_scores, request.score_threshold, spec.distance)]
-            order = order[request.offset : request.offset + request.k]
-            found.append(_query_hits([held[row] for row in order.tolist()], distances[order].tolist(), request))
-        return SearchAnswer(found, 1.0)
-
-    async def statistics(self, name: str, deadline_s: float) -> list[CollectionStatistics]:
-        self._called(deadline_s)
-        count = len(self.points[self.collection(name).name])
-        return [CollectionStatistics(0, count, 1, count, 4 * count, memory={"shard": {"used_bytes": 7}})]
-
-    async def probe(self, deadline_s: float) -> None:
-        self._called(deadline_s)
-
-    def _called(self, deadline_s: float) -> None:
-        self.deadlines.append(deadline_s)
-        if self.problem is not None:
-            raise self.problem
+def _in_order(points: Points, order_by: OrderBy) -> list[tuple[float, int]]:
+    """Each point with each of its different values, in order; of equal ones the lower key first."""
+    path, valued = parse_path(order_by.field), set()
+    for key, point in points.items():
+        for element in unwrap(select(point.document, path)):
+            value = instant(element) if isinstance(element, str) else element
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                valued.add((value, key))
+    start = order_by.start_from
+    if start is not None:
+        valued = {(value, key) for value, key in valued if (value <= start if order_by.descends else value >= start)}
+    return sorted(valued, key=lambda one: (-one[0] if order_by.descends else one[0], one[1]))
 
 
 def _query_hits(held: list[tuple[int, FakePoint]], distances: list[float], request: SearchRequest) -> QueryHits:

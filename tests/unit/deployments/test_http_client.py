@@ -130,9 +130,7 @@ def test_queries_answer_as_the_reference_does(client: QdrantClient) -> None:
 def test_refusals_reach_the_caller(client: QdrantClient) -> None:
     with pytest.raises(UnexpectedResponse, match="expected dim: 8, got 2"):
         client.query_points("words", query=[1.0, 2.0])
-    with pytest.raises(UnexpectedResponse, match="`filter` is not supported yet"):
-        client.query_points(
-            "words", query=[1.0] * 8, query_filter=models.Filter(must=[models.HasIdCondition(has_id=[1])])
-        )
+    with pytest.raises(UnexpectedResponse, match="`prefetch` is not supported yet"):
+        client.query_points("words", query=[1.0] * 8, prefetch=models.Prefetch(query=[1.0] * 8))
     with pytest.raises(UnexpectedResponse, match="Not existing vector name error: image"):
         client.query_points("words", query=[1.0] * 8, using="image")

@@ -161,8 +161,10 @@ def test_payload_depth_at_the_limit_passes(client: AsgiClient) -> None:
         ({"batch": {"ids": [1], "vectors": [[1, "x"]]}}, "batch.vectors[0][1] is not a number"),
         ({"batch": {"ids": [1], "vectors": {"image": [[1, 2]]}}}, "Not existing vector name error: image"),
         ({"batch": {"ids": ["x"], "vectors": [[1, 2]]}}, "batch.ids[0]"),
-        ({"points": [], "update_filter": {"must": [{"has_id": [1]}]}}, "`update_filter` is not supported"),
-        ({"points": [], "update_mode": "insert_only"}, "`update_mode` 'insert_only' is not supported"),
+        ({"points": [GOOD], "update_filter": {"must": [{"has_id": 1}]}}, "update_filter.must[0].has_id: a list"),
+        ({"points": [GOOD], "update_mode": "insert"}, "update_mode: Input should be 'upsert', 'insert_only' or"),
+        ({"points": []}, "Empty update request"),
+        ({"batch": {"ids": [], "vectors": []}}, "Empty update request"),
         ({"points": [], "shard_key": "a"}, "`shard_key` is not supported"),
     ],
 )
@@ -173,10 +175,25 @@ def test_bad_upserts(client: AsgiClient, cluster: FakeCluster, body: dict[str, A
     assert cluster.lsn == 0
 
 
-def test_an_empty_upsert_writes_nothing(client: AsgiClient, cluster: FakeCluster) -> None:
-    assert client.call("PUT", POINTS, {"points": []}).status == 200
-    assert cluster.lsn == 0
+def test_a_missing_collection_is_told_before_what_is_wrong_with_points(client: AsgiClient) -> None:
     assert client.call("PUT", "/collections/missing/points", {"points": []}).status == 404
+
+
+def test_upserts_under_a_condition(client: AsgiClient) -> None:
+    upsert(client, {"id": 1, "vector": [1, 0], "payload": {"n": 1}}, {"id": 2, "vector": [2, 0], "payload": {"n": 2}})
+
+    def put(**condition: object) -> dict[int, list[float]]:
+        points = [{"id": number, "vector": [9, 9], "payload": {"n": 9}} for number in (1, 2, 3)]
+        assert client.call("PUT", POINTS, {"points": points, **condition}).status == 200
+        found = retrieve(client, 1, 2, 3, with_vector=True)
+        return {point["id"]: point["vector"] for point in found}
+
+    assert put(update_mode="insert_only") == {1: [1, 0], 2: [2, 0], 3: [9, 9]}
+    client.call("POST", f"{POINTS}/delete", {"points": [3]})
+    only_two = {"must": {"key": "n", "match": {"value": 2}}}
+    assert put(update_mode="update_only", update_filter=only_two) == {1: [1, 0], 2: [9, 9]}
+    assert put(update_filter=only_two) == {1: [1, 0], 2: [9, 9], 3: [9, 9]}
+    assert put(update_mode="upsert") == {1: [9, 9], 2: [9, 9], 3: [9, 9]}
 
 
 def test_too_many_points_name_the_limit(client: AsgiClient) -> None:
@@ -207,16 +224,30 @@ def test_delete_and_count(client: AsgiClient, cluster: FakeCluster) -> None:
         "status": "completed",
     }
     assert client.call("POST", count, {"exact": False, "filter": None}).result == {"count": 3}
+    assert client.call("POST", count).result == {"count": 3}
+    assert client.call("POST", count, {"filter": {"must_not": {"has_id": [0]}}}).result == {"count": 2}
     for path, body, said in (
-        (f"{POINTS}/delete", {"filter": {"must": [{"has_id": [1]}]}}, "`filter` is not supported yet"),
-        (f"{POINTS}/delete", {"filter": {}}, "`points`"),
+        (f"{POINTS}/delete", {}, "exactly one of `points` and `filter`"),
+        (f"{POINTS}/delete", {"points": [0], "filter": {}}, "exactly one of `points` and `filter`"),
+        (f"{POINTS}/delete", {"points": [], "filter": None}, "Empty update request"),
         (f"{POINTS}/delete", {"points": [0, "x"]}, "points[1]"),
-        (count, {"filter": {"must": [{"has_id": [1]}]}}, "`filter` is not supported yet"),
+        (f"{POINTS}/delete", {"filter": {"most": []}}, "filter.most: this key is not known"),
+        (count, {"filter": {"must": [{"key": "a"}]}}, "filter.must[0]: exactly one of match"),
     ):
         answer = client.call("POST", path, body)
         assert answer.status == 400
         assert said in answer.error
     assert len(cluster.points["c"]) == 3
+
+
+def test_deletes_by_filter(client: AsgiClient, cluster: FakeCluster) -> None:
+    upsert(client, *({"id": number, "vector": [number, 0], "payload": {"n": number}} for number in range(5)))
+    assert (
+        client.call("POST", f"{POINTS}/delete", {"filter": {"must": {"key": "n", "range": {"gte": 3}}}}).status == 200
+    )
+    assert list(cluster.points["c"]) == [0, 1, 2]
+    assert client.call("POST", f"{POINTS}/delete", {"filter": {}}).status == 200
+    assert cluster.points["c"] == {}
 
 
 def test_vectors_keep_every_bit_of_a_float32(client: AsgiClient) -> None:

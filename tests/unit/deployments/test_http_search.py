@@ -119,7 +119,6 @@ def test_cosine_scores_descend(client: AsgiClient) -> None:
         ({"query": {"indices": [1], "values": [1.0]}}, "sparse vectors"),
         ({"query": [[0, 0]]}, "multivectors"),
         ({"query": {"text": "sea", "model": "m"}}, "inference"),
-        ({"query": [0, 0], "filter": {"must": []}}, "`filter`"),
         ({"query": [0, 0], "prefetch": [{"query": [0, 0]}]}, "`prefetch`"),
         ({"query": [0, 0], "lookup_from": {"collection": "d"}}, "`lookup_from`"),
         ({"query": [0, 0], "shard_key": 0}, "`shard_key`"),

@@ -63,12 +63,16 @@ def bits_of_rows(rows: array[int], row_count: int) -> Bits:
     return bits_of_mask(mask)
 
 
+def count_bits(bits: Bits) -> int:
+    return int(np.bitwise_count(bits).sum(dtype=np.int64))
+
+
 def rowset_of_bits(bits: Bits) -> BitMap:
     """The rows whose bit is set."""
     keys, contents = [], []
     for start in range(0, len(bits), _CHUNK_BYTES):
         chunk = bits[start : start + _CHUNK_BYTES]
-        count = int(np.bitwise_count(chunk).sum(dtype=np.int64))
+        count = count_bits(chunk)
         if not count:
             continue
         if count > _SPARSE_MAX:

@@ -201,15 +201,19 @@ class GrowingIndexes:
     """The indexes of a segment that rows are appended to. One thread appends; what `current` gave never changes."""
 
     def __init__(self, fields: FieldKinds) -> None:
-        self._builder = IndexesBuilder(fields)
-        self._has_fields = bool(fields)
-        self.current: Indexes = self._builder.finish()
-        """The indexes of most rows; those behind are left to a scan."""
+        self._builder = IndexesBuilder(fields) if fields else None
         self._indexed_count = 0
+        self.current: Indexes = {}
+        """The indexes of most rows; those behind are left to a scan."""
+
+    @property
+    def row_count(self) -> int:
+        """Rows that it was given; none where no field is declared."""
+        return self._builder.row_count if self._builder is not None else 0
 
     def append(self, payloads: Iterable[bytes]) -> None:
         """The next rows' payloads."""
-        if not self._has_fields:
+        if self._builder is None:
             return
         for payload in payloads:
             self._builder.add(payload)

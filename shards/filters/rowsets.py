@@ -38,6 +38,13 @@ def rows_in(rowset: BitMap) -> RowNumbers:
     return np.frombuffer(rowset.to_array(), np.uint32) if rowset else np.zeros(0, np.uint32)
 
 
+def mask_of(rowset: BitMap, row_count: int) -> npt.NDArray[np.bool_]:
+    """A bool for each row; every row of the set is below `row_count`."""
+    mask = np.zeros(row_count, np.bool_)
+    mask[rows_in(rowset)] = True
+    return mask
+
+
 def rowset_of(rows: RowNumbers, row_count: int) -> BitMap:
     """The set of the rows, in any order, repeated or not. Every one is below `row_count`."""
     if len(rows) <= _SPARSE_MAX:

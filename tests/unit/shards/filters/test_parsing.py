@@ -138,6 +138,19 @@ def test_limits_are_inclusive_and_named() -> None:
         parse_filter({"must": {"nested": {"key": "a", "filter": {"must_not": {"must": RED}}}}}, limits)
 
 
+@pytest.mark.parametrize(
+    "wrap", [lambda raw: {"must": [raw]}, lambda raw: {"must": {"nested": {"key": "a", "filter": raw}}}]
+)
+def test_the_deepest_filter_that_a_limit_may_allow_is_read(wrap: Any) -> None:
+    limits = FilterLimits(filter_depth_max=50)
+    raw: dict[str, Any] = {"must_not": RED}
+    for _ in range(49):
+        raw = wrap(raw)
+    decode_filter(encode_filter(parse_filter(raw, limits)), limits)
+    with pytest.raises(LimitExceeded, match="more than 50 deep"):
+        parse_filter(wrap(raw), limits)
+
+
 def test_a_very_deep_filter_is_refused_by_its_limit() -> None:
     raw: dict[str, Any] = {}
     for _ in range(100_000):

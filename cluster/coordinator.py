@@ -17,16 +17,17 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from cluster.batching import Answered, SearchBatcher
+from cluster.catalogue_changes import CatalogueChanges, before
 from cluster.fan_out import ShardRequest, fan_out
 from cluster.gather import Outcome
 from cluster.merge import merge_hits
 from cluster.requests import CollectionStatistics, QueryHits, Record, SearchAnswer, SearchRequest, WriteReceipt
 from cluster.shard_client import ShardClient
-from cluster.state import ClusterState, CollectionState, ControlPlane
+from cluster.state import CatalogueControl, ClusterState, CollectionState
 from shards import messages
 from shards.batch import PointBatch, Vectors, encode_batch_parts, encode_keys
 from shards.distance import Distance, passes_threshold, scores
-from shards.errors import DeadlineExceeded, NotFound, ShoalError, StaleEpoch, Unavailable
+from shards.errors import NotFound, ShoalError, StaleEpoch, Unavailable
 from shards.index import SearchPlan
 from shards.messages import Target
 from shards.nearest import Want
@@ -56,7 +57,7 @@ class _SearchKey(NamedTuple):
 class Coordinator:
     """See the module. `start` before anything else."""
 
-    def __init__(self, control: ControlPlane, secret: bytes, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, control: CatalogueControl, secret: bytes, patience_s: float = PATIENCE_S) -> None:
         self._control = control
         self._secret = secret
         self._patience_s = patience_s
@@ -64,6 +65,7 @@ class Coordinator:
         self._clients: dict[int, ShardClient] = {}
         self._watch_task: asyncio.Task[None] | None = None
         self._searches: SearchBatcher[_SearchKey, QueryHits] = SearchBatcher(self._search_alike)
+        self.catalogue = CatalogueChanges(control, self._take)
 
     async def start(self) -> None:
         """Learn the cluster's state, then follow it."""
@@ -85,22 +87,27 @@ class Coordinator:
         return self._state
 
     def collection(self, name: str) -> CollectionState:
-        """The collection's state. Raises NotFound."""
-        found = self.state.collections.get(name)
+        """The state of the collection of this name or alias. Raises NotFound."""
+        found = self.state.find(name)
         if found is None:
             raise NotFound(f"Not found: Collection `{name}` doesn't exist!")
         return found
 
     async def create_collection(
-        self, name: str, spec: CollectionSpec, shard_count: int | None, deadline_s: float
+        self,
+        name: str,
+        spec: CollectionSpec,
+        shard_count: int | None,
+        deadline_s: float,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         """Make a collection on the first `shard_count` shards. Raises Conflict where it exists."""
-        self._take(await _before(deadline_s, self._control.create_collection(name, spec, shard_count)))
+        self._take(await before(deadline_s, self._control.create_collection(name, spec, shard_count, settings)))
 
     async def delete_collection(self, name: str, deadline_s: float) -> bool:
-        """Delete a collection; False where there is none."""
+        """Delete a collection; False where there is none (an alias is none)."""
         try:
-            self._take(await _before(deadline_s, self._control.delete_collection(name)))
+            self._take(await before(deadline_s, self._control.delete_collection(name)))
         except NotFound:
             return False
         return True
@@ -276,11 +283,3 @@ def _records_in_order(replies: Any, keys: list[int], with_vectors: bool) -> list
 def _cut_at_threshold(hits: QueryHits, score_threshold: float, distance: Distance) -> QueryHits:
     found = scores(np.array(hits.distances, np.float32), distance)
     return hits.first(int(passes_threshold(found, score_threshold, distance).sum()))
-
-
-async def _before(deadline_s: float, answer: Awaitable[T]) -> T:
-    try:
-        async with asyncio.timeout(deadline_s):
-            return await answer
-    except TimeoutError:
-        raise DeadlineExceeded(f"the control plane did not answer within {deadline_s:.3g} s") from None

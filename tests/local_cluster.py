@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from cluster.aliases import AliasAction, change_aliases
+from cluster.collection_settings import encode_settings, merge_settings
 from cluster.coordinator import Coordinator
 from cluster.shard_map import even_map
 from cluster.state import ClusterState, CollectionState, ShardAddress, ShardState
-from shards.errors import Conflict, NotFound
+from shards.errors import Conflict, InvalidRequest, NotFound
 from shards.host import ShardHost
 from shards.identity import ShardIdentity, create_shard_folder
 from shards.schema import CollectionSpec
@@ -21,13 +25,14 @@ CLUSTER_ID = "test-cluster"
 
 
 class LocalCluster:
-    """`shard_count` hosts below `folder`; implements the ControlPlane protocol."""
+    """`shard_count` hosts below `folder`; implements the CatalogueControl protocol."""
 
     def __init__(self, folder: Path, shard_count: int, settings: ShardSettings | None = None) -> None:
         self.folder = folder
         self.settings = settings or ShardSettings()
         self.hosts: dict[int, ShardHost] = {}
         self.collections: dict[str, CollectionState] = {}
+        self.aliases: dict[str, str] = {}
         self.version = 0
         self._changed = asyncio.Event()
         for shard_id in range(shard_count):
@@ -64,14 +69,21 @@ class LocalCluster:
                 await asyncio.wait_for(self._changed.wait(), timeout_s)
         return self._state()
 
-    async def create_collection(self, name: str, spec: CollectionSpec, shard_count: int | None) -> ClusterState:
+    async def create_collection(
+        self, name: str, spec: CollectionSpec, shard_count: int | None, settings: Mapping[str, Any] | None = None
+    ) -> ClusterState:
         if name in self.collections:
             raise Conflict(f"Wrong input: Collection `{name}` already exists!")
+        if name in self.aliases:
+            raise InvalidRequest(f"`{name}` is an alias")
+        text = encode_settings(settings or {})
         uid = uuid.uuid4().hex
         shard_map = even_map(sorted(self.hosts)[:shard_count], 1)
         for shard_id in shard_map.shard_ids:
             await asyncio.to_thread(self.hosts[shard_id].ensure_collection, uid, spec, 1, True)
-        self.collections[name] = CollectionState(name=name, uid=uid, spec=spec, shard_map=shard_map, status="ready")
+        self.collections[name] = CollectionState(
+            name=name, uid=uid, spec=spec, shard_map=shard_map, status="ready", settings=text
+        )
         self._bump()
         return self._state()
 
@@ -79,8 +91,20 @@ class LocalCluster:
         if name not in self.collections:
             raise NotFound(f"Not found: Collection `{name}` doesn't exist!")
         state = self.collections.pop(name)
+        self.aliases = {alias: target for alias, target in self.aliases.items() if target != name}
         for shard_id in state.shard_map.shard_ids:
             await asyncio.to_thread(self.hosts[shard_id].drop_collection, state.uid)
+        self._bump()
+        return self._state()
+
+    async def update_collection(self, name: str, changes: Mapping[str, Any]) -> ClusterState:
+        found = self.collections[name]
+        self.collections[name] = found.model_copy(update={"settings": merge_settings(found.settings, changes)})
+        self._bump()
+        return self._state()
+
+    async def change_aliases(self, actions: Sequence[AliasAction]) -> ClusterState:
+        self.aliases = change_aliases(self.aliases, actions, self.collections, self.collections)
         self._bump()
         return self._state()
 
@@ -97,5 +121,9 @@ class LocalCluster:
                 ShardState(shard_id=shard_id, node_id="node", address=address, incarnation=description.incarnation)
             )
         return ClusterState(
-            version=self.version, cluster_id=CLUSTER_ID, shards=tuple(shards), collections=dict(self.collections)
+            version=self.version,
+            cluster_id=CLUSTER_ID,
+            shards=tuple(shards),
+            collections=dict(self.collections),
+            aliases=dict(self.aliases),
         )

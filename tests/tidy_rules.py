@@ -43,6 +43,7 @@ PURE_MODULES = frozenset(
             "shards/point_ids.py",
         ),
         *("shards/report.py", "shards/scan.py", "shards/schema.py", "shards/settings.py", "shards/wire.py"),
+        *("cluster/aliases.py", "cluster/collection_settings.py"),
         *("cluster/catalogue_model.py", "cluster/gather.py", "cluster/merge.py", "cluster/reconcile.py"),
         *("cluster/requests.py", "cluster/shard_map.py", "cluster/slots.py", "cluster/state.py"),
     }

@@ -142,7 +142,7 @@ async def _collection(order: LoadOrder, control: ControlPlane, observer: LoadObs
     """The size of the collection's vectors; a collection that is made for the load goes with it."""
     name, dim = order.collection, order.source.dim
     state = await control.cluster_state(-1, 0)
-    found = state.collections.get(name)
+    found = state.find(name)
     if order.create is None:
         if found is None:
             raise NotFound(f"there is no collection `{name}`; add --create to make it from the file's columns")

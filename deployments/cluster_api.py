@@ -6,12 +6,26 @@ seconds from now. Vectors that are handed in have been checked and prepared (`sh
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
+from cluster.aliases import AliasAction
 from cluster.requests import CollectionStatistics, Record, SearchAnswer, SearchRequest, WriteReceipt
 from cluster.state import ClusterState, CollectionState
 from shards.batch import PointBatch
 from shards.schema import CollectionSpec
+
+
+class CatalogueApi(Protocol):
+    """Changes that touch no shard. `cluster.catalogue_changes.CatalogueChanges` is the real one."""
+
+    async def change_aliases(self, actions: Sequence[AliasAction], deadline_s: float) -> None:
+        """All of the actions, or none."""
+        ...
+
+    async def update_collection(self, name: str, changes: Mapping[str, Any], deadline_s: float) -> None:
+        """Merge changes into a collection's settings. Raises NotFound."""
+        ...
 
 
 class ClusterApi(Protocol):
@@ -22,18 +36,26 @@ class ClusterApi(Protocol):
         """The newest state that this router knows."""
         ...
 
+    @property
+    def catalogue(self) -> CatalogueApi: ...
+
     def collection(self, name: str) -> CollectionState:
-        """Raises NotFound."""
+        """By its name or an alias. Raises NotFound."""
         ...
 
     async def create_collection(
-        self, name: str, spec: CollectionSpec, shard_count: int | None, deadline_s: float
+        self,
+        name: str,
+        spec: CollectionSpec,
+        shard_count: int | None,
+        deadline_s: float,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
-        """Raises Conflict if it exists. `shard_count` None: all shards."""
+        """Raises Conflict if it exists. `shard_count` None: all shards. `settings`: cluster/collection_settings.py."""
         ...
 
     async def delete_collection(self, name: str, deadline_s: float) -> bool:
-        """False if there is none."""
+        """False if there is none of this name; an alias is not enough."""
         ...
 
     async def upsert(self, name: str, batch: PointBatch, deadline_s: float) -> WriteReceipt: ...

@@ -2,7 +2,9 @@
 
 Whole requests come straight from the connection (http_protocol.py); where Serve's own way is taken (no HAProxy in front),
 it is an ASGI application. No framework stands in the way: a query costs one split of its path and two dictionary
-look-ups before its handler runs. Handlers live in http_service, http_collections, http_points, http_search.
+look-ups before its handler runs. Handlers live in http_service, http_collections, http_aliases, http_points, http_search.
+An alias is resolved before a handler runs, so that a whole request means one collection, even while the alias moves: a
+vector prepared for one must not be written to the other.
 A cancelled request (its client went away) is not answered: CancelledError passes through.
 """
 
@@ -12,11 +14,12 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from time import perf_counter
 from typing import Any
 
-from deployments import http_collections, http_points, http_search, http_service
+from deployments import http_aliases, http_collections, http_points, http_search, http_service
 from deployments.cluster_api import ClusterApi
 from deployments.http_errors import BodyTooLarge, UnknownPath, WrongMethod, error_reply
 from deployments.http_message import Handler, HttpContext, Reply, Request
 from deployments.limits import LimitSettings
+from shards.errors import NotFound
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -31,13 +34,16 @@ ROUTES: dict[str, Methods] = {
     "/cluster": {"GET": http_service.get_cluster},
     "/shoal/state": {"GET": http_service.get_state},
     "/collections": {"GET": http_collections.list_collections},
+    "/aliases": {"GET": http_aliases.list_aliases},
 }
 COLLECTION_ROUTES: dict[str, Methods] = {
     "": {
         "GET": http_collections.get_collection,
         "PUT": http_collections.create_collection,
+        "PATCH": http_aliases.update_collection,
         "DELETE": http_collections.delete_collection,
     },
+    "aliases": {"GET": http_aliases.list_collection_aliases},
     "exists": {"GET": http_collections.collection_exists},
     "cluster": {"GET": http_collections.get_collection_shards},
     "points": {"PUT": http_points.upsert_points, "POST": http_points.retrieve_points},
@@ -48,6 +54,8 @@ COLLECTION_ROUTES: dict[str, Methods] = {
     "points/search": {"POST": http_search.search_points},
 }
 """By what follows `/collections/{c}/`."""
+ALIASES_ROUTE: Methods = {**COLLECTION_ROUTES[""], "POST": http_aliases.change_aliases}
+"""`/collections/aliases`, which is also the path of a collection of that name."""
 POINT_ROUTE: Methods = {"GET": http_points.get_point}
 """`/collections/{c}/points/{id}`"""
 
@@ -70,13 +78,29 @@ class HttpApp:
     async def answer(self, method: str, path: str, query_string: bytes, body: bytes, started: float) -> Reply:
         """The reply to a request; an error is a reply too. `started`: a perf_counter value."""
         try:
-            methods, collection, point = find_route(path)
+            methods, named, point = find_route(path)
             handler = methods.get(method)
             if handler is None:
                 raise WrongMethod(f"{method} is not possible on {path[:200]}", methods=tuple(methods))
-            return await handler(self._context, Request(collection, point, body, query_string, started))
+            request = Request(named, point, body, query_string, started, named)
+            if named:
+                return await self._answer_for_collection(handler, request)
+            return await handler(self._context, request)
         except Exception as error:
             return error_reply(error, started)
+
+    async def _answer_for_collection(self, handler: Handler, request: Request) -> Reply:
+        request.collection = self._context.cluster.state.resolve(request.named)
+        try:
+            return await handler(self._context, request)
+        except NotFound:
+            # What this router took the alias for may be gone because it was moved; looking for the collection has
+            # brought the newest state.
+            now = self._context.cluster.state.resolve(request.named)
+            if now == request.collection:
+                raise
+            request.collection = now
+            return await handler(self._context, request)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -105,6 +129,8 @@ def find_route(path: str) -> tuple[Methods, str, str]:
         if methods is not None:
             return methods, "", ""
     elif parts[2]:
+        if path == "/collections/aliases":
+            return ALIASES_ROUTE, parts[2], ""
         rest = parts[3] if len(parts) == 4 else ""
         methods = COLLECTION_ROUTES.get(rest)
         if methods is not None:

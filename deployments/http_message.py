@@ -30,13 +30,16 @@ class HttpContext:
 
 @dataclass(slots=True)
 class Request:
-    """`collection` and `point` are the path's variables ("" where it has none); `started` is a perf_counter value."""
+    """`collection` and `point` are the path's variables ("" where it has none); `started` is a perf_counter value. An alias
+    in the path has been resolved to its collection; `named` is the path's own word.
+    """
 
     collection: str
     point: str
     body: bytes
     query_string: bytes
     started: float
+    named: str = ""
 
     def parameters(self) -> dict[str, str]:
         """The query parameters; of one that is repeated, the last."""

@@ -6,16 +6,20 @@ what was searched; `problem` makes every call fail.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from cluster.aliases import AliasAction, change_aliases
+from cluster.collection_settings import encode_settings, merge_settings
 from cluster.requests import CollectionStatistics, QueryHits, Record, SearchAnswer, SearchRequest, WriteReceipt
 from cluster.shard_map import even_map
 from cluster.state import ClusterState, CollectionState, ShardAddress, ShardState
 from shards.batch import PointBatch, Vectors
 from shards.distance import exact_distances, passes_threshold, scores
-from shards.errors import Conflict, NotFound
+from shards.errors import Conflict, InvalidRequest, NotFound
 from shards.point_ids import key_list
 from shards.schema import CollectionSpec
 
@@ -37,31 +41,62 @@ class FakeCluster:
     deadlines: list[float] = field(default_factory=list)
     points: dict[str, dict[int, FakePoint]] = field(default_factory=dict)
     held: dict[str, CollectionState] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)
 
     @property
     def state(self) -> ClusterState:
         address = ShardAddress(host="127.0.0.1", port=7)
         shard = ShardState(shard_id=0, node_id="node", address=address, incarnation="a")
-        return ClusterState(version=1, cluster_id="fake", shards=(shard,), collections=dict(self.held))
+        return ClusterState(
+            version=1, cluster_id="fake", shards=(shard,), collections=dict(self.held), aliases=dict(self.aliases)
+        )
+
+    @property
+    def catalogue(self) -> FakeCluster:
+        return self
 
     def collection(self, name: str) -> CollectionState:
-        if name not in self.held:
+        found = self.held.get(self.aliases.get(name, name))
+        if found is None:
             raise NotFound(f"Not found: Collection `{name}` doesn't exist!")
-        return self.held[name]
+        return found
 
     async def create_collection(
-        self, name: str, spec: CollectionSpec, shard_count: int | None, deadline_s: float
+        self,
+        name: str,
+        spec: CollectionSpec,
+        shard_count: int | None,
+        deadline_s: float,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         self._called(deadline_s)
         if name in self.held:
             raise Conflict(f"Wrong input: Collection `{name}` already exists!")
-        shard_map = even_map([0], epoch=1)
-        self.held[name] = CollectionState(name=name, uid="0" * 32, spec=spec, shard_map=shard_map, status="ready")
+        if name in self.aliases:
+            raise InvalidRequest(f"`{name}` is an alias")
+        self.held[name] = CollectionState(
+            name=name,
+            uid="0" * 32,
+            spec=spec,
+            shard_map=even_map([0], epoch=1),
+            status="ready",
+            settings=encode_settings(settings or {}),
+        )
         self.points[name] = {}
+
+    async def change_aliases(self, actions: Sequence[AliasAction], deadline_s: float) -> None:
+        self._called(deadline_s)
+        self.aliases = change_aliases(self.aliases, actions, self.held, self.held)
+
+    async def update_collection(self, name: str, changes: Mapping[str, Any], deadline_s: float) -> None:
+        self._called(deadline_s)
+        found = self.collection(name)
+        self.held[name] = found.model_copy(update={"settings": merge_settings(found.settings, changes)})
 
     async def delete_collection(self, name: str, deadline_s: float) -> bool:
         self._called(deadline_s)
         self.points.pop(name, None)
+        self.aliases = {alias: target for alias, target in self.aliases.items() if target != name}
         return self.held.pop(name, None) is not None
 
     async def upsert(self, name: str, batch: PointBatch, deadline_s: float) -> WriteReceipt:

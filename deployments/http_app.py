@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from time import perf_counter
 from typing import Any
 
-from deployments import http_aliases, http_collections, http_points, http_search, http_service
+from deployments import http_aliases, http_collections, http_metrics, http_points, http_search, http_service
 from deployments.cluster_api import ClusterApi
 from deployments.http_errors import BodyTooLarge, UnknownPath, WrongMethod, error_reply
 from deployments.http_message import Handler, HttpContext, Reply, Request
@@ -31,6 +31,8 @@ ROUTES: dict[str, Methods] = {
     "/healthz": {"GET": http_service.healthz},
     "/livez": {"GET": http_service.livez},
     "/readyz": {"GET": http_service.readyz},
+    "/metrics": {"GET": http_metrics.metrics},
+    "/telemetry": {"GET": http_metrics.telemetry},
     "/cluster": {"GET": http_service.get_cluster},
     "/shoal/state": {"GET": http_service.get_state},
     "/collections": {"GET": http_collections.list_collections},
@@ -60,6 +62,22 @@ POINT_ROUTE: Methods = {"GET": http_points.get_point}
 """`/collections/{c}/points/{id}`"""
 
 
+def _names() -> dict[Handler, str]:
+    """Each handler's method and path template; a handler has one route."""
+    tables: dict[str, Methods] = {
+        **ROUTES,
+        **{f"/collections/{{collection}}/{rest}".rstrip("/"): methods for rest, methods in COLLECTION_ROUTES.items()},
+        "/collections/aliases": {"POST": http_aliases.change_aliases},
+        "/collections/{collection}/points/{id}": POINT_ROUTE,
+    }
+    return {handler: f"{method} {path}" for path, methods in tables.items() for method, handler in methods.items()}
+
+
+_ROUTE_NAMES = _names()
+_NO_ROUTE = "OTHER other"
+"""What a request counts as that has none."""
+
+
 class ClientGone(Exception):
     """The client closed its connection before its request was whole."""
 
@@ -77,17 +95,22 @@ class HttpApp:
 
     async def answer(self, method: str, path: str, query_string: bytes, body: bytes, started: float) -> Reply:
         """The reply to a request; an error is a reply too. `started`: a perf_counter value."""
+        route = _NO_ROUTE
         try:
             methods, named, point = find_route(path)
             handler = methods.get(method)
             if handler is None:
                 raise WrongMethod(f"{method} is not possible on {path[:200]}", methods=tuple(methods))
+            route = _ROUTE_NAMES[handler]
             request = Request(named, point, body, query_string, started, named)
             if named:
-                return await self._answer_for_collection(handler, request)
-            return await handler(self._context, request)
+                reply = await self._answer_for_collection(handler, request)
+            else:
+                reply = await handler(self._context, request)
         except Exception as error:
-            return error_reply(error, started)
+            reply = error_reply(error, started)
+        self._context.requests.add(route, reply.status, perf_counter() - started)
+        return reply
 
     async def _answer_for_collection(self, handler: Handler, request: Request) -> Reply:
         request.collection = self._context.cluster.state.resolve(request.named)

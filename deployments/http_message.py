@@ -7,12 +7,13 @@ most requests carry none.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from urllib.parse import parse_qsl
 
 from deployments.cluster_api import ClusterApi
 from deployments.limits import LimitSettings
+from deployments.request_counts import RequestCounts
 from shards.errors import InvalidRequest
 
 JSON = b"application/json"
@@ -26,6 +27,7 @@ class HttpContext:
     cluster: ClusterApi
     limits: LimitSettings
     shoal_version: str
+    requests: RequestCounts = field(default_factory=RequestCounts)
 
 
 @dataclass(slots=True)

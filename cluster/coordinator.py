@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from cluster.batching import Answered, SearchBatcher
-from cluster.catalogue_changes import CatalogueChanges, before
+from cluster.catalogue_calls import CatalogueCalls, before
 from cluster.fan_out import ShardRequest, fan_out
 from cluster.gather import Outcome
 from cluster.merge import merge_hits
@@ -65,7 +65,7 @@ class Coordinator:
         self._clients: dict[int, ShardClient] = {}
         self._watch_task: asyncio.Task[None] | None = None
         self._searches: SearchBatcher[_SearchKey, QueryHits] = SearchBatcher(self._search_alike)
-        self.catalogue = CatalogueChanges(control, self._take)
+        self.catalogue = CatalogueCalls(control, self._take)
 
     async def start(self) -> None:
         """Learn the cluster's state, then follow it."""
@@ -229,7 +229,7 @@ class Coordinator:
         try:
             return await ask(self.collection(name))
         except (StaleEpoch, NotFound):
-            self._take(await self._control.cluster_state(-1, POLL_RETRY_S))
+            await self.catalogue.refresh()
             return await ask(self.collection(name))
 
     def _take(self, state: ClusterState) -> None:

@@ -17,7 +17,11 @@ from shards.schema import CollectionSpec
 
 
 class CatalogueApi(Protocol):
-    """Changes that touch no shard. `cluster.catalogue_changes.CatalogueChanges` is the real one."""
+    """The catalogue, for changes that touch no shard. `cluster.catalogue_calls.CatalogueCalls` is the real one."""
+
+    async def refresh(self) -> None:
+        """Have `state` be the newest there is."""
+        ...
 
     async def change_aliases(self, actions: Sequence[AliasAction], deadline_s: float) -> None:
         """All of the actions, or none."""

@@ -113,13 +113,16 @@ class HttpApp:
         return reply
 
     async def _answer_for_collection(self, handler: Handler, request: Request) -> Reply:
-        request.collection = self._context.cluster.state.resolve(request.named)
+        cluster = self._context.cluster
+        if cluster.state.find(request.named) is None:
+            await cluster.catalogue.refresh()  # another router may have made it just now
+        request.collection = cluster.state.resolve(request.named)
         try:
             return await handler(self._context, request)
         except NotFound:
             # What this router took the alias for may be gone because it was moved; looking for the collection has
             # brought the newest state.
-            now = self._context.cluster.state.resolve(request.named)
+            now = cluster.state.resolve(request.named)
             if now == request.collection:
                 raise
             request.collection = now

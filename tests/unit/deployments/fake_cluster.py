@@ -42,6 +42,7 @@ class FakeCluster:
     points: dict[str, dict[int, FakePoint]] = field(default_factory=dict)
     held: dict[str, CollectionState] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
+    unseen: dict[str, str] = field(default_factory=dict)
 
     @property
     def state(self) -> ClusterState:
@@ -52,8 +53,8 @@ class FakeCluster:
         )
 
     @property
-    def catalogue(self) -> FakeCluster:
-        return self
+    def catalogue(self) -> FakeCatalogue:
+        return FakeCatalogue(self)
 
     def collection(self, name: str) -> CollectionState:
         found = self.held.get(self.aliases.get(name, name))
@@ -83,15 +84,6 @@ class FakeCluster:
             settings=encode_settings(settings or {}),
         )
         self.points[name] = {}
-
-    async def change_aliases(self, actions: Sequence[AliasAction], deadline_s: float) -> None:
-        self._called(deadline_s)
-        self.aliases = change_aliases(self.aliases, actions, self.held, self.held)
-
-    async def update_collection(self, name: str, changes: Mapping[str, Any], deadline_s: float) -> None:
-        self._called(deadline_s)
-        found = self.collection(name)
-        self.held[name] = found.model_copy(update={"settings": merge_settings(found.settings, changes)})
 
     async def delete_collection(self, name: str, deadline_s: float) -> bool:
         self._called(deadline_s)
@@ -160,6 +152,29 @@ class FakeCluster:
         self.deadlines.append(deadline_s)
         if self.problem is not None:
             raise self.problem
+
+
+class FakeCatalogue:
+    """What `ClusterApi.catalogue` promises, on the cluster's own aliases and collections."""
+
+    def __init__(self, cluster: FakeCluster) -> None:
+        self._cluster = cluster
+
+    async def refresh(self) -> None:
+        """There is one state, and it is the newest; `unseen` is what another router made."""
+        self._cluster.aliases.update(self._cluster.unseen)
+
+    async def change_aliases(self, actions: Sequence[AliasAction], deadline_s: float) -> None:
+        cluster = self._cluster
+        cluster._called(deadline_s)
+        cluster.aliases = change_aliases(cluster.aliases, actions, cluster.held, cluster.held)
+
+    async def update_collection(self, name: str, changes: Mapping[str, Any], deadline_s: float) -> None:
+        cluster = self._cluster
+        cluster._called(deadline_s)
+        found = cluster.collection(name)
+        settings = merge_settings(found.settings, changes)
+        cluster.held[found.name] = found.model_copy(update={"settings": settings})
 
 
 def _query_hits(held: list[tuple[int, FakePoint]], distances: list[float], request: SearchRequest) -> QueryHits:

@@ -150,3 +150,10 @@ def test_a_request_that_finds_its_collection_gone_follows_the_alias(client: Asgi
     assert client.call("POST", "/collections/live/points/count", {}).result == {"count": 7}
     missing = client.call("POST", "/collections/old/points/count", {})
     assert (missing.status, missing.error) == (404, "Not found: Collection `old` doesn't exist!")
+
+
+def test_a_name_that_another_router_made_is_found_at_once(client: AsgiClient, cluster: FakeCluster) -> None:
+    cluster.unseen = {"fresh": "old"}
+    assert client.call("GET", "/collections/fresh/exists").result == {"exists": True}
+    cluster.unseen = {"fresher": "old"}
+    assert client.call("PUT", "/collections/fresher/points", {"points": [{"id": 1, "vector": [1, 2]}]}).status == 200

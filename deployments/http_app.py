@@ -103,16 +103,17 @@ class HttpApp:
                 raise WrongMethod(f"{method} is not possible on {path[:200]}", methods=tuple(methods))
             route = _ROUTE_NAMES[handler]
             request = Request(named, point, body, query_string, started, named)
-            if named:
-                reply = await self._answer_for_collection(handler, request)
-            else:
+            if not named or named in self._context.cluster.state.collections:
                 reply = await handler(self._context, request)
+            else:
+                reply = await self._answer_for_alias(handler, request)
         except Exception as error:
             reply = error_reply(error, started)
         self._context.requests.add(route, reply.status, perf_counter() - started)
         return reply
 
-    async def _answer_for_collection(self, handler: Handler, request: Request) -> Reply:
+    async def _answer_for_alias(self, handler: Handler, request: Request) -> Reply:
+        """The reply to a request that names no collection known here: an alias, or nothing, or what is to be created."""
         cluster = self._context.cluster
         if cluster.state.find(request.named) is None:
             await cluster.catalogue.refresh()  # another router may have made it just now

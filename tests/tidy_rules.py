@@ -44,6 +44,7 @@ PURE_MODULES = frozenset(
         ),
         *("shards/report.py", "shards/scan.py", "shards/schema.py", "shards/settings.py"),
         *("shards/vector_layout.py", "shards/wire.py"),
+        *("cluster/aliases.py", "cluster/collection_settings.py"),
         *(
             f"shards/filters/{name}.py"
             for name in (

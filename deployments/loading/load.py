@@ -136,7 +136,7 @@ async def _collection(
     """What the collection is like; one that is made for the load goes with it."""
     name = order.collection
     state = await control.cluster_state(-1, 0)
-    found = state.collections.get(name)
+    found = state.find(name)
     if order.create is None:
         if found is None:
             raise NotFound(f"there is no collection `{name}`; add --create to make it from the file's columns")

@@ -13,6 +13,7 @@ from qdrant_client.http.exceptions import UnexpectedResponse
 
 from deployments.http_app import HttpApp
 from deployments.limits import LimitSettings
+from tests.http_server import serving
 from tests.unit.deployments.fake_cluster import FakeCluster
 from tests.unit.deployments.served import served
 
@@ -21,8 +22,8 @@ TEXT_ID = "936da01f-9abd-4d9d-80c7-02af85c822a8"
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with served(HttpApp(FakeCluster(), LimitSettings(), "0")) as where:
-        yield where
+    with serving(HttpApp(FakeCluster(), LimitSettings(), "0")) as url:
+        yield url
 
 
 @pytest.fixture

@@ -52,8 +52,8 @@ bench: $(READY) ## the tables of docs/benchmarks.md, measured here
 chaos: $(READY) ## faults on purpose, and nothing acknowledged lost: docs/chaos.md (ARGS="--quick" for a little)
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
-congruence: # named in the docs already; say plainly that there is nothing behind it yet
-	@echo "make $@: comes with a later part of Shoal; there is nothing to run yet." >&2; exit 1
+congruence: $(READY) ## the client's own tests against a cluster: TESTS=a checkout of qdrant-client (port 6333 has to be free)
+	@$(BIN)/python -m tests.congruence $(TESTS) $(ARGS)
 
 lint: $(READY) ## ruff: rules and format
 	@$(BIN)/ruff check .

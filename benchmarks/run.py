@@ -1,7 +1,7 @@
 """`python -m benchmarks.run`, or `make bench`: measures, prints the table, and keeps it as JSON.
 
     --part NAME     one part only, may be repeated: load, graphs, http, batch, start, memory (in this order); the engine's
-                    own parts run only when they are named: writes, churn, million, rebuild
+                    own parts run only when they are named: writes, churn, filters, million, rebuild
     --data NAME     one data set only, may be repeated: glove, clusters-384, clusters-1536
     --write-s N     seconds of the part `writes` (default 600, 15 with --quick)
     --quick         a tenth of the points, one short round of everything: to see that it runs, not to quote
@@ -24,6 +24,7 @@ from pathlib import Path
 from benchmarks import (
     batch_part,
     churn_part,
+    filters_part,
     graphs_part,
     http_part,
     load_part,
@@ -50,11 +51,12 @@ PARTS: dict[str, Callable[[Bench], list[Row]]] = {
 ENGINE_PARTS: dict[str, Callable[[Bench], list[Row]]] = {
     "writes": writes_part.measure,
     "churn": churn_part.measure,
+    "filters": filters_part.measure,
     "million": million_part.measure,
     "rebuild": rebuild_part.measure,
 }
 ALL_PARTS = {**PARTS, **ENGINE_PARTS}
-NEED_WRK = frozenset({"http", "batch", "churn"})
+NEED_WRK = frozenset({"http", "batch", "churn", "filters"})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -62,9 +62,9 @@ class BulkLoad:
     async def begin(self, expected_rows: int) -> None:
         """Make a builder on every shard, with room for its part of the rows."""
         state = await self._fetch_state()
-        if self._name not in state.collections:
+        collection = state.find(self._name)
+        if collection is None:
             raise NotFound(f"Not found: Collection `{self._name}` doesn't exist!")
-        collection = state.collections[self._name]
         self._map = collection.shard_map
         self._target = Target(bytes.fromhex(collection.uid), self._map.epoch)
         self._retarget(state)

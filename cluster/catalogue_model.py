@@ -2,15 +2,19 @@
 
 Every change returns a new catalogue; `cluster/catalogue.py` makes it durable, and only then does it count.
 Invariants: shards are named once and never vanish; a name belongs to at most one collection that is not being
-deleted, while any number of older ones with that name may still wait to be dropped (collections are kept by uid).
+deleted, while any number of older ones with that name may still wait to be dropped (collections are kept by uid); an
+alias leads to a ready collection and has no collection's name (cluster/aliases.py).
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from cluster.aliases import AliasAction, change_aliases
+from cluster.collection_settings import encode_settings, merge_settings
 from cluster.shard_map import ShardId, even_map
 from cluster.state import CollectionState, Status
 from shards.errors import Conflict, InvalidRequest, LimitExceeded, NotFound
@@ -43,6 +47,8 @@ class Catalogue(BaseModel):
     shards: tuple[ShardRecord, ...]
     collections: dict[str, CollectionState] = {}
     """By uid."""
+    aliases: dict[str, str] = {}
+    """The collection's name by alias."""
 
     @property
     def shard_ids(self) -> tuple[int, ...]:
@@ -72,24 +78,49 @@ class Catalogue(BaseModel):
         """Every shard's folder has been made."""
         return self.model_copy(update={"initialised": True})
 
-    def creating(self, name: str, uid: str, spec: CollectionSpec, shard_count: int | None) -> Catalogue:
-        """With a new collection, over the first `shard_count` shards. Raises Conflict where the name is taken and
-        LimitExceeded where there are not so many shards.
+    def creating(
+        self,
+        name: str,
+        uid: str,
+        spec: CollectionSpec,
+        shard_count: int | None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Catalogue:
+        """With a new collection, over the first `shard_count` shards. Raises Conflict where the name is taken,
+        InvalidRequest where it is an alias, and LimitExceeded where there are not so many shards.
         """
         if self.find(name) is not None:
             raise Conflict(f"Wrong input: Collection `{name}` already exists!")
+        if name in self.aliases:
+            raise InvalidRequest(f"Wrong input: Collection `{name}` can't be created: there is an alias of this name")
         if shard_count is not None and not 1 <= shard_count <= len(self.shards):
             raise LimitExceeded(
                 f"shard_number {shard_count}: this cluster has {len(self.shards)} shards, ask for 1 to that"
             )
         shard_map = even_map(self.shard_ids[:shard_count], epoch=1)
-        new = CollectionState(name=name, uid=uid, spec=spec, shard_map=shard_map, status="creating")
+        text = encode_settings(settings or {})
+        new = CollectionState(name=name, uid=uid, spec=spec, shard_map=shard_map, status="creating", settings=text)
         return self.model_copy(update={"collections": {**self.collections, uid: new}})
 
     def moved(self, uid: str, status: Status) -> Catalogue:
-        """With one collection's status changed."""
+        """With one collection's status changed. With a collection that is being deleted its aliases go."""
         changed = self.collections[uid].model_copy(update={"status": status})
-        return self.model_copy(update={"collections": {**self.collections, uid: changed}})
+        aliases = self.aliases
+        if status == "deleting" and self.collections[uid].status == "ready":
+            aliases = {alias: name for alias, name in aliases.items() if name != changed.name}
+        return self.model_copy(update={"collections": {**self.collections, uid: changed}, "aliases": aliases})
+
+    def with_aliases(self, actions: Sequence[AliasAction]) -> Catalogue:
+        """After a list of changes to aliases. Errors as of `cluster.aliases.change_aliases`."""
+        ready = {item.name for item in self.with_status("ready")}
+        taken = ready | {item.name for item in self.with_status("creating")}
+        return self.model_copy(update={"aliases": change_aliases(self.aliases, actions, ready, taken)})
+
+    def with_settings(self, name: str, changes: Mapping[str, Any]) -> Catalogue:
+        """With changes merged into the settings of a ready collection. Raises NotFound, else as `merge_settings`."""
+        found = self.find_ready(name)
+        changed = found.model_copy(update={"settings": merge_settings(found.settings, changes)})
+        return self.model_copy(update={"collections": {**self.collections, found.uid: changed}})
 
     def forgotten(self, uid: str) -> Catalogue:
         """Without a collection whose files are gone."""

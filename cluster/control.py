@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any
 
 import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
+from cluster.aliases import AliasAction
 from cluster.state import ClusterState
 from shards.errors import Internal, ShoalError, Unavailable
 from shards.schema import CollectionSpec
@@ -29,7 +30,7 @@ CONNECT_PAUSE_S = 0.1
 
 
 class SupervisorClient:
-    """A ControlPlane over the supervisor's actor. Outlives the actor's restarts, and its replacement by a new one."""
+    """A CatalogueControl over the supervisor's actor. Outlives the actor's restarts, and its replacement by a new one."""
 
     def __init__(self) -> None:
         self._handle: Any = None
@@ -39,14 +40,26 @@ class SupervisorClient:
         state: ClusterState = await self._call("cluster_state", timeout_s + GRACE_S, newer_than, timeout_s)
         return state
 
-    async def create_collection(self, name: str, spec: CollectionSpec, shard_count: int | None) -> ClusterState:
+    async def create_collection(
+        self, name: str, spec: CollectionSpec, shard_count: int | None, settings: Mapping[str, Any] | None = None
+    ) -> ClusterState:
         """See ControlPlane."""
-        state: ClusterState = await self._call("create_collection", CHANGE_S, name, spec, shard_count)
+        state: ClusterState = await self._call("create_collection", CHANGE_S, name, spec, shard_count, settings)
         return state
 
     async def delete_collection(self, name: str) -> ClusterState:
         """See ControlPlane."""
         state: ClusterState = await self._call("delete_collection", CHANGE_S, name)
+        return state
+
+    async def update_collection(self, name: str, changes: Mapping[str, Any]) -> ClusterState:
+        """See CatalogueControl."""
+        state: ClusterState = await self._call("update_collection", CHANGE_S, name, changes)
+        return state
+
+    async def change_aliases(self, actions: Sequence[AliasAction]) -> ClusterState:
+        """See CatalogueControl."""
+        state: ClusterState = await self._call("change_aliases", CHANGE_S, actions)
         return state
 
     async def _call(self, method: str, timeout_s: float, *arguments: object) -> Any:

@@ -22,7 +22,7 @@ from cluster.requests import (
     SearchRequest,
 )
 from cluster.shard_calls import PATIENCE_S, ShardCalls, target_of
-from cluster.state import CollectionState, ControlPlane
+from cluster.state import CollectionState, CatalogueControl
 from shards import messages
 from shards.batch import Vectors, encode_keys
 from shards.distance import Distance, passes_threshold, scores
@@ -47,7 +47,7 @@ class _SearchKey(NamedTuple):
 class PointReads(ShardCalls):
     """Every method raises ShoalErrors; deadlines are in seconds from now."""
 
-    def __init__(self, control: ControlPlane, secret: bytes, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, control: CatalogueControl, secret: bytes, patience_s: float = PATIENCE_S) -> None:
         super().__init__(control, secret, patience_s)
         self._searches: SearchBatcher[_SearchKey, QueryHits] = SearchBatcher(self._search_alike)
 

@@ -13,10 +13,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
 from typing import Any, TypeVar
 
+from cluster.catalogue_calls import CatalogueCalls
 from cluster.fan_out import ShardRequest, fan_out
 from cluster.gather import Outcome
 from cluster.shard_client import ShardClient
-from cluster.state import ClusterState, CollectionState, ControlPlane
+from cluster.state import ClusterState, CollectionState, CatalogueControl
 from shards.errors import NotFound, ShoalError, StaleEpoch, Unavailable
 from shards.messages import Target
 from shards.wire import Kind
@@ -34,13 +35,14 @@ T = TypeVar("T")
 class ShardCalls:
     """See the module. `start` before anything else. On a router's loop."""
 
-    def __init__(self, control: ControlPlane, secret: bytes, patience_s: float = PATIENCE_S) -> None:
+    def __init__(self, control: CatalogueControl, secret: bytes, patience_s: float = PATIENCE_S) -> None:
         self._control = control
         self._secret = secret
         self._patience_s = patience_s
         self._state: ClusterState | None = None
         self._clients: dict[int, ShardClient] = {}
         self._watch_task: asyncio.Task[None] | None = None
+        self.catalogue = CatalogueCalls(control, self._take)
 
     async def start(self) -> None:
         """Learn the cluster's state, then follow it."""
@@ -62,8 +64,8 @@ class ShardCalls:
         return self._state
 
     def collection(self, name: str) -> CollectionState:
-        """The collection's state. Raises NotFound."""
-        found = self.state.collections.get(name)
+        """The state of the collection of this name or alias. Raises NotFound."""
+        found = self.state.find(name)
         if found is None:
             raise NotFound(f"Not found: Collection `{name}` doesn't exist!")
         return found
@@ -92,7 +94,7 @@ class ShardCalls:
         try:
             return await ask(self.collection(name))
         except (StaleEpoch, NotFound):
-            self._take(await self._control.cluster_state(-1, POLL_RETRY_S))
+            await self.catalogue.refresh()
             return await ask(self.collection(name))
 
     def _take(self, state: ClusterState) -> None:

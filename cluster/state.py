@@ -9,10 +9,13 @@ cluster: see `version_of`.
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from cluster.aliases import AliasAction
+from cluster.collection_settings import NO_SETTINGS
 from cluster.shard_map import ShardId, ShardMap
 from shards.schema import CollectionSpec
 
@@ -47,7 +50,7 @@ class ShardState(_Frozen):
 
 class CollectionState(_Frozen):
     """One collection. `uid` (32 hex digits) names its folders and travels on the data plane: a collection that is
-    created again under an old name is another one.
+    created again under an old name is another one. `settings`: see cluster/collection_settings.py.
     """
 
     name: str
@@ -55,6 +58,7 @@ class CollectionState(_Frozen):
     spec: CollectionSpec
     shard_map: ShardMap
     status: Status
+    settings: str = NO_SETTINGS
 
 
 class ClusterState(_Frozen):
@@ -65,6 +69,16 @@ class ClusterState(_Frozen):
     shards: tuple[ShardState, ...]
     collections: dict[str, CollectionState]
     """By name; ready ones only."""
+    aliases: dict[str, str] = {}
+    """The collection's name by alias."""
+
+    def resolve(self, name: str) -> str:
+        """The collection's own name, of a name that may be an alias; `name` itself where it is none."""
+        return self.aliases.get(name, name)
+
+    def find(self, name: str) -> CollectionState | None:
+        """The ready collection of this name or alias."""
+        return self.collections.get(self.aliases.get(name, name))
 
 
 def version_of(boot: int, change: int) -> int:
@@ -83,12 +97,28 @@ class ControlPlane(Protocol):
         """The newest state: at once where its version is above `newer_than`, else when it is, or at the timeout."""
         ...
 
-    async def create_collection(self, name: str, spec: CollectionSpec, shard_count: int | None) -> ClusterState:
+    async def create_collection(
+        self, name: str, spec: CollectionSpec, shard_count: int | None, settings: Mapping[str, Any] | None = None
+    ) -> ClusterState:
         """A state that shows the collection, spread over the first `shard_count` shards (None: all). Conflict where
-        the name is taken; nothing is left of it where a shard can't make its part.
+        the name is taken, InvalidRequest where it is an alias; nothing is left of it where a shard can't make its part.
         """
         ...
 
     async def delete_collection(self, name: str) -> ClusterState:
-        """A state without the collection. NotFound where there is none. A shard that is down drops it later."""
+        """A state without the collection and its aliases. NotFound where there is none: an alias is not enough. A shard
+        that is down drops it later.
+        """
+        ...
+
+
+class CatalogueControl(ControlPlane, Protocol):
+    """The calls that change the catalogue and no shard. They are durable when they answer."""
+
+    async def update_collection(self, name: str, changes: Mapping[str, Any]) -> ClusterState:
+        """A state that shows the collection's settings after the change. NotFound where there is none."""
+        ...
+
+    async def change_aliases(self, actions: Sequence[AliasAction]) -> ClusterState:
+        """A state that shows all of the actions."""
         ...

@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import uuid4
 
+from cluster.aliases import AliasAction
 from cluster.catalogue import SHARDS_FOLDER, CatalogueFile
 from cluster.catalogue_model import Catalogue, check_settings, new_catalogue
 from cluster.reconcile import (
@@ -99,7 +100,7 @@ class ShardProcess(Protocol):
 
 
 class Supervision:
-    """One life of the supervisor. A ControlPlane, once `begin` has returned."""
+    """One life of the supervisor. A CatalogueControl, once `begin` has returned."""
 
     def __init__(self, settings: SupervisorSettings, process_of: Callable[[int, str], ShardProcess]) -> None:
         """`process_of(shard id, node id)` gives the port to a shard's process."""
@@ -136,11 +137,13 @@ class Supervision:
         await self._until(lambda: self._shown().version > newer_than, timeout_s)
         return self._shown()
 
-    async def create_collection(self, name: str, spec: CollectionSpec, shard_count: int | None) -> ClusterState:
+    async def create_collection(
+        self, name: str, spec: CollectionSpec, shard_count: int | None, settings: Mapping[str, Any] | None = None
+    ) -> ClusterState:
         """See ControlPlane."""
         self._check_open()
         uid = uuid4().hex
-        self._commit(self._catalogue.creating(name, uid, spec, shard_count))
+        self._commit(self._catalogue.creating(name, uid, spec, shard_count, settings))
         self._wake_all()
 
         def decided() -> bool:
@@ -166,6 +169,14 @@ class Supervision:
         self._wake_all()
         await self._until(lambda: uid not in self._catalogue.collections, DROP_S)
         return await self.cluster_state(0, 0)
+
+    async def update_collection(self, name: str, changes: Mapping[str, Any]) -> ClusterState:
+        """See CatalogueControl."""
+        return await self._change(lambda catalogue: catalogue.with_settings(name, changes))
+
+    async def change_aliases(self, actions: Sequence[AliasAction]) -> ClusterState:
+        """See CatalogueControl."""
+        return await self._change(lambda catalogue: catalogue.with_aliases(actions))
 
     def shard_started(self, shard_id: int, report: ShardReport) -> None:
         """A shard's process says that it has just started. A round that was under way spoke to its earlier life (Ray
@@ -198,6 +209,14 @@ class Supervision:
             create_shard_folder(settings.shard_folder(action.shard_id), identity)
         if not catalogue.initialised:
             self._commit(self._catalogue.as_initialised())
+
+    async def _change(self, change: Callable[[Catalogue], Catalogue]) -> ClusterState:
+        """A change that concerns no shard."""
+        self._check_open()
+        changed = change(self._catalogue)
+        if changed != self._catalogue:
+            self._commit(changed)
+        return await self.cluster_state(0, 0)
 
     def _commit(self, catalogue: Catalogue) -> None:
         self._file.save(catalogue)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -26,6 +26,7 @@ from ray.exceptions import (
 )
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from cluster.aliases import AliasAction
 from cluster.control import NAMESPACE, SUPERVISOR, SupervisorClient, find_supervisor, unwrapped
 from cluster.state import ClusterState
 from cluster.supervision import ShardGone, ShardSilent, Supervision, SupervisorSettings
@@ -47,7 +48,7 @@ SECRET_FILE = "secret"  # noqa: S105 (a file's name)
 
 
 class SupervisorActor:
-    """A ControlPlane as a Ray actor; `cluster/control.py` is its client. Shards tell it that they have started."""
+    """A CatalogueControl as a Ray actor; `cluster/control.py` is its client. Shards tell it that they have started."""
 
     def __init__(self, settings: SupervisorSettings) -> None:
         logging.basicConfig(format=LOG_FORMAT)
@@ -78,13 +79,23 @@ class SupervisorActor:
         await self.begun()
         return await self._supervision.cluster_state(newer_than, timeout_s)
 
-    async def create_collection(self, name: str, spec: CollectionSpec, shard_count: int | None) -> ClusterState:
+    async def create_collection(
+        self, name: str, spec: CollectionSpec, shard_count: int | None, settings: Mapping[str, Any] | None = None
+    ) -> ClusterState:
         await self.begun()
-        return await self._supervision.create_collection(name, spec, shard_count)
+        return await self._supervision.create_collection(name, spec, shard_count, settings)
 
     async def delete_collection(self, name: str) -> ClusterState:
         await self.begun()
         return await self._supervision.delete_collection(name)
+
+    async def update_collection(self, name: str, changes: Mapping[str, Any]) -> ClusterState:
+        await self.begun()
+        return await self._supervision.update_collection(name, changes)
+
+    async def change_aliases(self, actions: Sequence[AliasAction]) -> ClusterState:
+        await self.begun()
+        return await self._supervision.change_aliases(actions)
 
     async def shard_started(self, shard_id: int, report: ShardReport) -> None:
         self._supervision.shard_started(shard_id, report)

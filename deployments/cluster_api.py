@@ -6,8 +6,10 @@ seconds from now. Vectors that are handed in have been checked and prepared (`sh
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
+from cluster.aliases import AliasAction
 from cluster.requests import (
     ANY_POINT,
     CollectionStatistics,
@@ -25,6 +27,22 @@ from shards.batch import PointBatch
 from shards.field_schema import FieldSchema
 from shards.point_change import PointChange
 from shards.schema import CollectionSpec
+
+
+class CatalogueApi(Protocol):
+    """The catalogue, for changes that touch no shard. `cluster.catalogue_calls.CatalogueCalls` is the real one."""
+
+    async def refresh(self) -> None:
+        """Have `state` be the newest there is."""
+        ...
+
+    async def change_aliases(self, actions: Sequence[AliasAction], deadline_s: float) -> None:
+        """All of the actions, or none."""
+        ...
+
+    async def update_collection(self, name: str, changes: Mapping[str, Any], deadline_s: float) -> None:
+        """Merge changes into a collection's settings. Raises NotFound."""
+        ...
 
 
 class PointReads(Protocol):
@@ -93,16 +111,24 @@ class ClusterApi(PointReads, PointWrites, Protocol):
         """The newest state that this router knows."""
         ...
 
+    @property
+    def catalogue(self) -> CatalogueApi: ...
+
     def collection(self, name: str) -> CollectionState:
-        """Raises NotFound."""
+        """By its name or an alias. Raises NotFound."""
         ...
 
     async def create_collection(
-        self, name: str, spec: CollectionSpec, shard_count: int | None, deadline_s: float
+        self,
+        name: str,
+        spec: CollectionSpec,
+        shard_count: int | None,
+        deadline_s: float,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
-        """Raises Conflict if it exists. `shard_count` None: all shards."""
+        """Raises Conflict if it exists. `shard_count` None: all shards. `settings`: cluster/collection_settings.py."""
         ...
 
     async def delete_collection(self, name: str, deadline_s: float) -> bool:
-        """False if there is none."""
+        """False if there is none of this name; an alias is not enough."""
         ...

@@ -81,11 +81,11 @@ def _forget_earlier_demo(client: ClusterClient) -> None:
 
 
 def _load(data: DemoData, url: str) -> tuple[float, int]:
-    from deployments.loading.load import LoadOrder, NewCollection
-    from deployments.loading.schema import ColumnChoice
+    from deployments.loading.load import LoadOrder
     from deployments.loading.source import open_source
+    from deployments.loading.target import NewCollection
 
-    source = open_source(data.file, ColumnChoice(None, None, None, False))
+    source = open_source(data.file)
     started = perf_counter()
     report = run_load(LoadOrder(source, COLLECTION, NewCollection()), url, read_secret(None))
     return perf_counter() - started, report.rows

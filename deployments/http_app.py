@@ -2,8 +2,9 @@
 
 Whole requests come straight from the connection (http_protocol.py); where Serve's own way is taken (no HAProxy in front),
 it is an ASGI application. No framework stands in the way: a query costs one split of its path and two dictionary
-look-ups before its handler runs. Handlers live in http_service, http_collections, http_points, http_search and the
-other modules that the tables name.
+look-ups before its handler runs. Handlers live in the modules that the tables name.
+An alias is resolved before a handler runs, so that a whole request means one collection, even while the alias moves: a
+vector prepared for one must not be written to the other.
 A cancelled request (its client went away) is not answered: CancelledError passes through.
 """
 
@@ -14,9 +15,11 @@ from time import perf_counter
 from typing import Any
 
 from deployments import (
+    http_aliases,
     http_changes,
     http_collections,
     http_indexes,
+    http_metrics,
     http_payloads,
     http_points,
     http_scroll,
@@ -28,6 +31,7 @@ from deployments.cluster_api import ClusterApi
 from deployments.http_errors import BodyTooLarge, UnknownPath, WrongMethod, error_reply
 from deployments.http_message import Handler, HttpContext, Reply, Request
 from deployments.limits import LimitSettings
+from shards.errors import NotFound
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -39,16 +43,21 @@ ROUTES: dict[str, Methods] = {
     "/healthz": {"GET": http_service.healthz},
     "/livez": {"GET": http_service.livez},
     "/readyz": {"GET": http_service.readyz},
+    "/metrics": {"GET": http_metrics.metrics},
+    "/telemetry": {"GET": http_metrics.telemetry},
     "/cluster": {"GET": http_service.get_cluster},
     "/shoal/state": {"GET": http_service.get_state},
     "/collections": {"GET": http_collections.list_collections},
+    "/aliases": {"GET": http_aliases.list_aliases},
 }
 COLLECTION_ROUTES: dict[str, Methods] = {
     "": {
         "GET": http_collections.get_collection,
         "PUT": http_collections.create_collection,
+        "PATCH": http_aliases.update_collection,
         "DELETE": http_collections.delete_collection,
     },
+    "aliases": {"GET": http_aliases.list_collection_aliases},
     "exists": {"GET": http_collections.collection_exists},
     "cluster": {"GET": http_collections.get_collection_shards},
     "points": {"PUT": http_points.upsert_points, "POST": http_points.retrieve_points},
@@ -67,10 +76,28 @@ COLLECTION_ROUTES: dict[str, Methods] = {
     "points/search": {"POST": http_search.search_points},
 }
 """By what follows `/collections/{c}/`."""
+ALIASES_ROUTE: Methods = {**COLLECTION_ROUTES[""], "POST": http_aliases.change_aliases}
+"""`/collections/aliases`, which is also the path of a collection of that name."""
 POINT_ROUTE: Methods = {"GET": http_points.get_point}
 """`/collections/{c}/points/{id}`"""
 INDEX_ROUTE: Methods = {"DELETE": http_indexes.delete_index}
 """`/collections/{c}/index/{field}`"""
+
+
+def _names() -> dict[Handler, str]:
+    """Each handler's method and path template; a handler has one route."""
+    tables: dict[str, Methods] = {
+        **ROUTES,
+        **{f"/collections/{{collection}}/{rest}".rstrip("/"): methods for rest, methods in COLLECTION_ROUTES.items()},
+        "/collections/aliases": {"POST": http_aliases.change_aliases},
+        "/collections/{collection}/points/{id}": POINT_ROUTE,
+    }
+    return {handler: f"{method} {path}" for path, methods in tables.items() for method, handler in methods.items()}
+
+
+_ROUTE_NAMES = _names()
+_NO_ROUTE = "OTHER other"
+"""What a request counts as that has none."""
 
 
 class ClientGone(Exception):
@@ -90,14 +117,39 @@ class HttpApp:
 
     async def answer(self, method: str, path: str, query_string: bytes, body: bytes, started: float) -> Reply:
         """The reply to a request; an error is a reply too. `started`: a perf_counter value."""
+        route = _NO_ROUTE
         try:
-            methods, collection, point = find_route(path)
+            methods, named, point = find_route(path)
             handler = methods.get(method)
             if handler is None:
                 raise WrongMethod(f"{method} is not possible on {path[:200]}", methods=tuple(methods))
-            return await handler(self._context, Request(collection, point, body, query_string, started))
+            route = _ROUTE_NAMES[handler]
+            request = Request(named, point, body, query_string, started, named)
+            if not named or named in self._context.cluster.state.collections:
+                reply = await handler(self._context, request)
+            else:
+                reply = await self._answer_for_alias(handler, request)
         except Exception as error:
-            return error_reply(error, started)
+            reply = error_reply(error, started)
+        self._context.requests.add(route, reply.status, perf_counter() - started)
+        return reply
+
+    async def _answer_for_alias(self, handler: Handler, request: Request) -> Reply:
+        """The reply to a request that names no collection known here: an alias, or nothing, or what is to be created."""
+        cluster = self._context.cluster
+        if cluster.state.find(request.named) is None:
+            await cluster.catalogue.refresh()  # another router may have made it just now
+        request.collection = cluster.state.resolve(request.named)
+        try:
+            return await handler(self._context, request)
+        except NotFound:
+            # What this router took the alias for may be gone because it was moved; looking for the collection has
+            # brought the newest state.
+            now = cluster.state.resolve(request.named)
+            if now == request.collection:
+                raise
+            request.collection = now
+            return await handler(self._context, request)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -126,6 +178,8 @@ def find_route(path: str) -> tuple[Methods, str, str]:
         if methods is not None:
             return methods, "", ""
     elif parts[2]:
+        if path == "/collections/aliases":
+            return ALIASES_ROUTE, parts[2], ""
         rest = parts[3] if len(parts) == 4 else ""
         methods = COLLECTION_ROUTES.get(rest)
         if methods is not None:

@@ -93,8 +93,10 @@ class ClusterClient:
         """False if there was none."""
         return bool(self.call("DELETE", collection_path(collection)))
 
-    def retrieve(self, collection: str, ids: list[int | str], with_vector: bool = False) -> list[dict[str, Any]]:
-        """The points that exist, with their payload."""
+    def retrieve(
+        self, collection: str, ids: list[int | str], with_vector: bool | list[str] = False
+    ) -> list[dict[str, Any]]:
+        """The points that exist, with their payload, and with all or some of their vectors."""
         body = {"ids": ids, "with_payload": True, "with_vector": with_vector}
         found: list[dict[str, Any]] = self.call("POST", collection_path(collection) + "/points", body)
         return found

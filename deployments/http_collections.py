@@ -1,7 +1,7 @@
 """The routes on collections: list, create, describe, delete, exists, and where a collection's shards are.
 
-Configuration that belongs to another engine (optimizers, its own log, where payloads lie) is accepted and has no
-effect. What would change answers and is missing here is refused by name (`http_models.py`).
+Configuration that belongs to another engine (optimizers, its own log, where payloads lie) has no effect, and is kept and
+shown (`http_collection_config.py`). What would change answers and is missing here is refused by name (`http_models.py`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import orjson
 from pydantic import ValidationError
 
 from cluster.requests import CollectionStatistics
+from deployments.http_collection_config import settings_of_creation, shown_configuration
 from deployments.http_errors import ValidationFailed
 from deployments.http_indexes import payload_schema
 from deployments.http_json import described, parse_body
@@ -45,17 +46,17 @@ async def collection_exists(context: HttpContext, request: Request) -> Reply:
 
 async def create_collection(context: HttpContext, request: Request) -> Reply:
     """PUT /collections/{c}"""
-    check_name(request.collection, context.limits)
+    check_name(request.named, context.limits)
     body = parse_body(CreateCollectionBody, request.body)
     spec = collection_spec(body)
-    deadline_s = request.deadline_s(context.limits)
-    await context.cluster.create_collection(request.collection, spec, body.shard_number, deadline_s)
+    settings, deadline_s = settings_of_creation(body), request.deadline_s(context.limits)
+    await context.cluster.create_collection(request.named, spec, body.shard_number, deadline_s, settings)
     return success(request, b"true")
 
 
 async def delete_collection(context: HttpContext, request: Request) -> Reply:
-    """DELETE /collections/{c}: true if there was one"""
-    deleted = await context.cluster.delete_collection(request.collection, request.deadline_s(context.limits))
+    """DELETE /collections/{c}: true if there was one; an alias is none"""
+    deleted = await context.cluster.delete_collection(request.named, request.deadline_s(context.limits))
     return success(request, b"true" if deleted else b"false")
 
 
@@ -64,13 +65,14 @@ async def get_collection(context: HttpContext, request: Request) -> Reply:
     collection = context.cluster.collection(request.collection)
     statistics = await context.cluster.statistics(request.collection, request.deadline_s(context.limits))
     point_count = sum(shard.point_count for shard in statistics)
+    configuration = _configuration(collection.spec, len(collection.shard_map.shard_ids))
     result = {
         "status": "yellow" if any(shard.is_building for shard in statistics) else "green",
         "optimizer_status": "ok",
         "points_count": point_count,
         "indexed_vectors_count": point_count - sum(shard.growing_count for shard in statistics),
         "segments_count": sum(shard.segment_count for shard in statistics),
-        "config": _configuration(collection.spec, len(collection.shard_map.shard_ids)),
+        "config": shown_configuration(configuration, collection.settings),
         "payload_schema": payload_schema(statistics),
     }
     return success(request, orjson.dumps(result))
@@ -138,8 +140,6 @@ def collection_spec(body: CreateCollectionBody) -> CollectionSpec:
     """What the body asks for. Raises NotSupported or an InvalidRequest."""
     if body.sharding_method not in (None, "auto"):
         raise NotSupported(f"`sharding_method` {body.sharding_method[:40]!r} is not supported; leave it out")
-    if (body.strict_mode_config or {}).get("enabled"):
-        raise NotSupported("strict mode (`strict_mode_config.enabled`) is not supported")
     vectors = {UNNAMED: body.vectors} if isinstance(body.vectors, VectorBody) else body.vectors
     if not vectors:
         raise NotSupported("a collection without a vector is not supported: `vectors` needs size and distance")

@@ -6,7 +6,9 @@ A ControlPlane (see cluster/state.py) whose calls are requests to the cluster's 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from time import monotonic
+from typing import Any
 
 from cluster.state import ClusterState
 from deployments.http_client import ClusterClient
@@ -35,8 +37,11 @@ class HttpControlPlane:
                 return state
             await asyncio.sleep(POLL_S)
 
-    async def create_collection(self, name: str, spec: CollectionSpec, shard_count: int | None) -> ClusterState:
+    async def create_collection(
+        self, name: str, spec: CollectionSpec, shard_count: int | None, settings: Mapping[str, Any] | None = None
+    ) -> ClusterState:
         """See ControlPlane. The state may come from another router than the one that made the collection."""
+        assert not settings, "a load gives a collection none"
         async with self._turn:
             await asyncio.to_thread(self._client.create, name, spec, shard_count)
         give_up_at = monotonic() + SHOWN_S

@@ -7,12 +7,13 @@ most requests carry none.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from urllib.parse import parse_qsl
 
 from deployments.cluster_api import ClusterApi
 from deployments.limits import LimitSettings
+from deployments.request_counts import RequestCounts
 from shards.errors import InvalidRequest
 
 JSON = b"application/json"
@@ -26,12 +27,13 @@ class HttpContext:
     cluster: ClusterApi
     limits: LimitSettings
     shoal_version: str
+    requests: RequestCounts = field(default_factory=RequestCounts)
 
 
 @dataclass(slots=True)
 class Request:
     """`collection` and `point` (of an index: its field) are the path's variables, "" where it has none; `started` is a
-    perf_counter value.
+    perf_counter value. An alias in the path has been resolved to its collection; `named` is the path's own word.
     """
 
     collection: str
@@ -39,6 +41,7 @@ class Request:
     body: bytes
     query_string: bytes
     started: float
+    named: str = ""
 
     def parameters(self) -> dict[str, str]:
         """The query parameters; of one that is repeated, the last."""

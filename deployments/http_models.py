@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from cluster.slots import SLOT_COUNT
-from shards.errors import NotSupported
+from deployments.http_config_models import Memory, OptimizersBody, PlacementBody, StrictModeBody, WalBody, absent
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +36,7 @@ Natural = Annotated[int, Field(ge=0)]
 JsonObject = dict[str, Any]
 
 
-def _absent(feature: str) -> AfterValidator:
-    """Refuses every value of a field but null and the empty list or object, naming the feature."""
-
-    def refuse(value: Any) -> None:
-        if value is not None and value not in ([], {}):
-            raise NotSupported(f"{feature} is not supported yet")
-
-    return AfterValidator(refuse)
-
-
-_NoShardKey = Annotated[Any, _absent("`shard_key`")]
+_NoShardKey = Annotated[Any, absent("`shard_key`")]
 
 
 class _Body(BaseModel):
@@ -61,7 +51,7 @@ class HnswBody(_Body):
     full_scan_threshold: int | None = None
     max_indexing_threads: int | None = None
     on_disk: bool | None = None
-    memory: Any = None
+    memory: Memory | None = None
     payload_m: int | None = None
     inline_storage: bool | None = None
 
@@ -72,11 +62,11 @@ class VectorBody(_Body):
     size: int
     distance: str
     hnsw_config: HnswBody | None = None
-    quantization_config: Annotated[Any, _absent("quantization")] = None
+    quantization_config: Annotated[Any, absent("quantization")] = None
     on_disk: bool | None = None
-    memory: Any = None
+    memory: Memory | None = None
     datatype: str | None = None
-    multivector_config: Annotated[Any, _absent("a multivector (`multivector_config`)")] = None
+    multivector_config: Annotated[Any, absent("a multivector (`multivector_config`)")] = None
 
 
 class CreateCollectionBody(_Body):
@@ -88,15 +78,15 @@ class CreateCollectionBody(_Body):
     replication_factor: Count | None = None
     write_consistency_factor: Count | None = None
     on_disk_payload: bool | None = None
-    payload: JsonObject | None = None
-    id_tracker: JsonObject | None = None
+    payload: PlacementBody | None = None
+    id_tracker: PlacementBody | None = None
     hnsw_config: HnswBody | None = None
-    wal_config: JsonObject | None = None
-    optimizers_config: JsonObject | None = None
-    quantization_config: Annotated[Any, _absent("quantization")] = None
-    sparse_vectors: Annotated[Any, _absent("a sparse vector (`sparse_vectors`)")] = None
-    strict_mode_config: JsonObject | None = None
-    metadata: Annotated[Any, _absent("`metadata` of a collection")] = None
+    wal_config: WalBody | None = None
+    optimizers_config: OptimizersBody | None = None
+    quantization_config: Annotated[Any, absent("quantization")] = None
+    sparse_vectors: Annotated[Any, absent("a sparse vector (`sparse_vectors`)")] = None
+    strict_mode_config: StrictModeBody | None = None
+    metadata: JsonObject | None = None
 
 
 class PointBody(_Body):
@@ -259,8 +249,8 @@ class QueryBody(_Search):
     query: QueryValue = None
     using: str | None = None
     limit: Count | None = None
-    prefetch: Annotated[Any, _absent("`prefetch`")] = None
-    lookup_from: Annotated[Any, _absent("`lookup_from`")] = None
+    prefetch: Annotated[Any, absent("`prefetch`")] = None
+    lookup_from: Annotated[Any, absent("`lookup_from`")] = None
 
 
 class QueryBatchBody(_Body):

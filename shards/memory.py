@@ -102,13 +102,14 @@ class GrowingSize(NamedTuple):
 
 class SealedSize(NamedTuple):
     """A sealed segment. `named_row_count`: rows listed because not all have their vector; `has_dead`: whether a row has
-    died.
+    died; `filter_bytes`: what is remembered of filters (shards/filter_memo.py).
     """
 
     graphs: tuple[GraphSize, ...]
     row_count: int
     named_row_count: int
     has_dead: bool
+    filter_bytes: int = 0
 
 
 class CollectionSize(NamedTuple):
@@ -236,7 +237,7 @@ def sealed_parts(size: SealedSize, searchers: int) -> MemoryParts:
     """One sealed segment. Kept, for a collection is asked after every commit, and its segments seldom change."""
     return MemoryParts(
         graphs=sum(graph_bytes(*graph) for graph in size.graphs),
-        bitmaps=(size.row_count if size.has_dead else 0) + ROW_LIST_BYTES * size.named_row_count,
+        bitmaps=(size.row_count if size.has_dead else 0) + ROW_LIST_BYTES * size.named_row_count + size.filter_bytes,
         scratch=sum(scratch_bytes(graph.capacity, searchers) for graph in size.graphs),
         objects=SEGMENT_BYTES,
     )

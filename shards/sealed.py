@@ -155,6 +155,7 @@ class SealedSegment:
             row_count=self.row_count,
             named_row_count=sum(len(searched.rows) for searched in self._searched if searched.rows is not None),
             has_dead=self._alive is not None,
+            filter_bytes=self._memo.byte_count,
         )
 
     @property

@@ -35,6 +35,7 @@ from shards.disk import fsync_file, fsync_folder, make_folder, rename_durably, w
 from shards.errors import Conflict, Corrupt, InvalidRequest, NotFound, StorageFull, Unavailable
 from shards.log_frame import LogFrame, OpKind
 from shards.manifest import Manifest, manifest_path, read_dead, read_manifests
+from shards.payload_indexes import FIELDS_FILE
 from shards.recovery import COLLECTION_FILE, WAL_FOLDER
 from shards.schema import CollectionSpec
 from shards.segment_files import FileSeal, SegmentHeader, seal_file, seal_json, unseal_json
@@ -97,6 +98,8 @@ def link(collection: ShardCollection, folder: Path, name: str) -> None:
         for entry in manifest.segments:
             if entry.dead_file is not None and entry.name in segments:
                 link_or_copy(collection.folder / entry.dead_file, building / entry.dead_file)
+        if (collection.folder / FIELDS_FILE).exists():
+            link_or_copy(collection.folder / FIELDS_FILE, building / FIELDS_FILE)
         for segment in sorted(segments):
             _link_segment(collection.folder / SEGMENTS_FOLDER / segment, building / SEGMENTS_FOLDER / segment)
 

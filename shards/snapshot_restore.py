@@ -22,6 +22,7 @@ from shards.errors import Conflict, Corrupt, InvalidRequest
 from shards.log_frame import LogFrame, LogOp, OpKind
 from shards.manifest import FILE_NAME, Manifest, manifest_path, read_dead, read_history, read_manifest
 from shards.op_history import OpHistory
+from shards.payload_indexes import FIELDS_FILE, read_fields
 from shards.recovery import WAL_FOLDER, write_spec
 from shards.schema import CollectionSpec
 from shards.segment_check import check_segment
@@ -40,7 +41,7 @@ _SEGMENT_FILES = "|".join(
     )
 )
 _PATH = re.compile(
-    rf"manifest-\d{{8,19}}\.json|dead-\d{{8,19}}-{_NAME}\.bits|ops-\d{{8,19}}\.bin|{WAL_FOLDER}/wal-\d{{20}}\.log"
+    rf"manifest-\d{{8,19}}\.json|dead-\d{{8,19}}-{_NAME}\.bits|ops-\d{{8,19}}\.bin|{FIELDS_FILE}|{WAL_FOLDER}/wal-\d{{20}}\.log"
     rf"|{SEGMENTS_FOLDER}/{_NAME}/({_SEGMENT_FILES})"
 )
 
@@ -105,6 +106,7 @@ def _check_content(folder: Path, snapshot: Snapshot) -> None:
     if manifest.history_file is not None:
         _check_listed(folder, snapshot, manifest.history_file)
     OpHistory().restore(read_history(folder, manifest))
+    read_fields(folder)
     attached = _check_log(folder, snapshot, manifest)
     for entry in manifest.segments:
         if entry.lsn > manifest.applied_lsn:

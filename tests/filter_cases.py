@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 
 from shards.filters.indexes import FieldKind
-from shards.point_ids import KeyArray, key_array
+from shards.point_ids import KeyArray, key_array, key_list
 
 Json = Any
 
@@ -139,8 +139,6 @@ class ListedRows:
         return self.payloads[row]
 
     def find(self, keys: KeyArray) -> np.ndarray[Any, Any]:
-        from shards.point_ids import key_list
-
         return np.array([self._row_of_key.get(key, -1) for key in key_list(keys)], np.int64)
 
     def keys_of(self, rows: np.ndarray[Any, Any]) -> KeyArray:

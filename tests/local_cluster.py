@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from cluster.aliases import AliasAction
+from cluster.catalogue_model import new_catalogue
 from cluster.coordinator import Coordinator
-from cluster.shard_map import even_map
 from cluster.state import ClusterState, CollectionState, ShardAddress, ShardState
-from shards.errors import Conflict, NotFound
 from shards.host import ShardHost
 from shards.identity import ShardIdentity, create_shard_folder
 from shards.schema import CollectionSpec
@@ -21,17 +23,21 @@ CLUSTER_ID = "test-cluster"
 
 
 class LocalCluster:
-    """`shard_count` hosts below `folder`; implements the ControlPlane protocol."""
+    """`shard_count` hosts below `folder`; implements the CatalogueControl protocol."""
 
     def __init__(self, folder: Path, shard_count: int, settings: ShardSettings | None = None) -> None:
         self.folder = folder
         self.settings = settings or ShardSettings()
         self.hosts: dict[int, ShardHost] = {}
-        self.collections: dict[str, CollectionState] = {}
+        self.catalogue = new_catalogue(CLUSTER_ID, "node", shard_count)
         self.version = 0
         self._changed = asyncio.Event()
         for shard_id in range(shard_count):
             self.start_shard(shard_id)
+
+    @property
+    def collections(self) -> dict[str, CollectionState]:
+        return {state.name: state for state in self.catalogue.with_status("ready")}
 
     def start_shard(self, shard_id: int) -> None:
         """Start a shard, or start it again on its files: on another port, as another incarnation."""
@@ -64,29 +70,35 @@ class LocalCluster:
                 await asyncio.wait_for(self._changed.wait(), timeout_s)
         return self._state()
 
-    async def create_collection(self, name: str, spec: CollectionSpec, shard_count: int | None) -> ClusterState:
-        if name in self.collections:
-            raise Conflict(f"Wrong input: Collection `{name}` already exists!")
+    async def create_collection(
+        self, name: str, spec: CollectionSpec, shard_count: int | None, settings: Mapping[str, Any] | None = None
+    ) -> ClusterState:
         uid = uuid.uuid4().hex
-        shard_map = even_map(sorted(self.hosts)[:shard_count], 1)
-        for shard_id in shard_map.shard_ids:
+        catalogue = self.catalogue.creating(name, uid, spec, shard_count, settings)
+        for shard_id in catalogue.collections[uid].shard_map.shard_ids:
             await asyncio.to_thread(self.hosts[shard_id].ensure_collection, uid, spec, 1, True)
-        self.collections[name] = CollectionState(name=name, uid=uid, spec=spec, shard_map=shard_map, status="ready")
-        self._bump()
-        return self._state()
+        self.catalogue = catalogue.moved(uid, "ready")
+        return self._bump()
 
     async def delete_collection(self, name: str) -> ClusterState:
-        if name not in self.collections:
-            raise NotFound(f"Not found: Collection `{name}` doesn't exist!")
-        state = self.collections.pop(name)
+        state = self.catalogue.find_ready(name)
+        self.catalogue = self.catalogue.moved(state.uid, "deleting").forgotten(state.uid)
         for shard_id in state.shard_map.shard_ids:
             await asyncio.to_thread(self.hosts[shard_id].drop_collection, state.uid)
-        self._bump()
-        return self._state()
+        return self._bump()
 
-    def _bump(self) -> None:
+    async def update_collection(self, name: str, changes: Mapping[str, Any]) -> ClusterState:
+        self.catalogue = self.catalogue.with_settings(name, changes)
+        return self._bump()
+
+    async def change_aliases(self, actions: Sequence[AliasAction]) -> ClusterState:
+        self.catalogue = self.catalogue.with_aliases(actions)
+        return self._bump()
+
+    def _bump(self) -> ClusterState:
         self.version += 1
         self._changed.set()
+        return self._state()
 
     def _state(self) -> ClusterState:
         shards = []
@@ -97,5 +109,9 @@ class LocalCluster:
                 ShardState(shard_id=shard_id, node_id="node", address=address, incarnation=description.incarnation)
             )
         return ClusterState(
-            version=self.version, cluster_id=CLUSTER_ID, shards=tuple(shards), collections=dict(self.collections)
+            version=self.version,
+            cluster_id=CLUSTER_ID,
+            shards=tuple(shards),
+            collections=self.collections,
+            aliases=dict(self.catalogue.aliases),
         )

@@ -44,11 +44,30 @@ PURE_MODULES = frozenset(
         ),
         *("shards/report.py", "shards/scan.py", "shards/schema.py", "shards/settings.py"),
         *("shards/vector_layout.py", "shards/wire.py"),
+        *("cluster/aliases.py", "cluster/collection_settings.py"),
+        *(
+            f"shards/filters/{name}.py"
+            for name in (
+                *(
+                    "answers",
+                    "conditions",
+                    "dates",
+                    "estimate",
+                    "evaluation",
+                    "flags",
+                    "geometry",
+                    "grammar",
+                    "indexes",
+                ),
+                *("normal", "numbers", "parsing", "paths", "places", "postings", "presence", "rowsets", "sections"),
+                *("semantics", "slices", "texts", "words"),
+            )
+        ),
         *("cluster/catalogue_model.py", "cluster/gather.py", "cluster/merge.py", "cluster/reconcile.py"),
         *("cluster/requests.py", "cluster/shard_map.py", "cluster/slots.py", "cluster/state.py"),
     }
 )
-PURE_THIRD_PARTY = frozenset({"google_crc32c", "numpy", "pydantic", "pyroaring"})
+PURE_THIRD_PARTY = frozenset({"google_crc32c", "numpy", "orjson", "pydantic", "pyroaring"})
 IMPURE_STDLIB = frozenset(
     {
         *("asyncio", "concurrent", "multiprocessing", "queue", "sched", "signal", "subprocess", "threading"),
@@ -261,7 +280,7 @@ def _impure_import(module: str) -> str | None:
     top = _top(module)
     if top in LAYERS:
         parts = module.split(".")
-        if len(parts) > 1 and f"{top}/{parts[1]}.py" in PURE_MODULES:
+        if any("/".join(parts[:depth]) + ".py" in PURE_MODULES for depth in range(2, len(parts) + 1)):
             return None
         return "is not in PURE_MODULES"
     if top in IMPURE_STDLIB:

@@ -17,8 +17,10 @@ from shards.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from deployments.loading.bad_rows import BadRow, BadRowPolicy
-    from deployments.loading.load import LoadOrder, LoadReport, NewCollection
+    from deployments.loading.load import LoadOrder, LoadReport
     from deployments.loading.schema import ColumnChoice
+    from deployments.loading.target import NewCollection
+    from shards.schema import CollectionSpec
 
 _NEW = "Of a new collection"
 _COLUMNS = "Columns"
@@ -29,7 +31,9 @@ PathArgument = Annotated[
     Path, typer.Argument(metavar="FILE|FOLDER", help="A Parquet file, or a folder of *.parquet files.")
 ]
 CollectionOption = Annotated[str, typer.Option("--collection", "-c", metavar="NAME", help="Where the points go.")]
-CreateOption = Annotated[bool, typer.Option("--create", help="Make the collection; its vectors' size is the file's.")]
+CreateOption = Annotated[
+    bool, typer.Option("--create", help="Make the collection; its vectors' sizes are the file's.")
+]
 DistanceOption = Annotated[
     DistanceName | None,
     typer.Option(show_default="Cosine", case_sensitive=False, rich_help_panel=_NEW, help="What makes two near."),
@@ -56,12 +60,12 @@ GenerateIdsOption = Annotated[
     typer.Option("--generate-ids", rich_help_panel=_COLUMNS, help="Number the rows, even if there is an `id`."),
 ]
 VectorOption = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
-        metavar="COLUMN",
+        metavar="COLUMN|NAME=COLUMN",
         rich_help_panel=_COLUMNS,
-        show_default="`vector`, `embedding`, or the only one",
-        help="The vectors: lists of floats.",
+        show_default="`vector`, `embedding`, or the only one; of a collection with named vectors those called like them",
+        help="The vectors: lists of floats. For several named ones, give it for each.",
     ),
 ]
 PayloadOption = Annotated[
@@ -108,15 +112,18 @@ def load(
 
     Nobody sees a point before all are there; a load that fails or is interrupted leaves nothing, and removes the
     collection that it made. Of rows with the same id the last wins; a point that exists already is replaced.
-    Needs the cluster's data folder, so it runs on the machine that has it.
+    With named vectors a null means that a point does not have that vector. Needs the cluster's data folder, so it runs
+    on the machine that has it.
 
     \b
     Examples:
       shoal load articles.parquet --collection articles --create
       shoal load shards/ -c articles --id doc_id --vector emb --payload title,year
       shoal load dirty.parquet -c articles --rejects dirty.jsonl
+      shoal load articles.parquet -c news --create --vector title=title_emb --vector image=image_emb
     """  # fmt: skip
     new = _new_collection(create, distance, m, ef_construction)
+    choice = _choice(id_column, generate_ids, vector, payload)
     with ExitStack() as stack:
         policy: BadRowPolicy = _stop
         if rejects is not None:
@@ -126,10 +133,12 @@ def load(
         from deployments.loading.load import BATCH_ROWS, LoadOrder
         from deployments.loading.source import open_source
 
-        source = open_source(path, _choice(id_column, generate_ids, vector, payload))
+        address = cluster_url(data, url)
+        existing = None if create else _spec_of(collection, address)
+        source = open_source(path, choice, existing)
         order = LoadOrder(source, collection, new, batch_rows or BATCH_ROWS, policy)
         started = perf_counter()
-        report = run_load(order, cluster_url(data, url), read_secret(data))
+        report = run_load(order, address, read_secret(data))
         elapsed_s = perf_counter() - started
     if as_json:
         print_json({
@@ -161,11 +170,38 @@ def run_load(order: LoadOrder, url: str, secret: bytes) -> LoadReport:
         return runner.run(run(order, HttpControlPlane(client), secret, bar))
 
 
-def _choice(id_column: str | None, generate_ids: bool, vector: str | None, payload: str | None) -> ColumnChoice:
+def _spec_of(collection: str, url: str) -> CollectionSpec | None:
+    """What the collection is like, which decides over the columns; None where there is none: the load will say so."""
+    from deployments.http_client import ClusterClient
+
+    with ClusterClient(url) as client:
+        found = client.state().collections.get(collection)
+    return None if found is None else found.spec
+
+
+def _choice(
+    id_column: str | None, generate_ids: bool, vectors: list[str] | None, payload: str | None
+) -> ColumnChoice:
     from deployments.loading.schema import ColumnChoice
 
     names = None if payload is None else tuple(name.strip() for name in payload.split(",") if name.strip())
-    return ColumnChoice(id_column, vector, names, generate_ids)
+    return ColumnChoice(id_column, _vector_columns(vectors or []), names, generate_ids)
+
+
+def _vector_columns(given: list[str]) -> dict[str, str]:
+    """The column of each vector, by its name. `=COLUMN` is the unnamed vector, too: so a column's name may hold a `=`."""
+    columns: dict[str, str] = {}
+    for text in given:
+        name, equals, column = text.partition("=")
+        if not equals:
+            name, column = "", text
+        if not column:
+            raise typer.BadParameter(f"--vector {text!r} names no column: COLUMN or NAME=COLUMN")
+        if name in columns:
+            which = f"the vector {name!r}" if name else "the unnamed vector (for a named one: NAME=COLUMN)"
+            raise typer.BadParameter(f"--vector gives two columns for {which}")
+        columns[name] = column
+    return columns
 
 
 def _new_collection(
@@ -180,7 +216,7 @@ def _new_collection(
         return None
     from pydantic import ValidationError
 
-    from deployments.loading.load import NewCollection
+    from deployments.loading.target import NewCollection
     from shards.distance import Distance
     from shards.schema import HnswSpec
 

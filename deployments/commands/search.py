@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 PAYLOAD_WIDTH = 100
 INTEGER_DIGITS_MAX = 20
+_UNNAMED = ""
+"""That of shards/vector_layout.py, which would bring numpy: a search waits a tenth of a second for it."""
 
 
 def search(
@@ -31,6 +33,10 @@ def search(
     like: Annotated[
         str | None,
         typer.Option(metavar="ID", help="Search near a point of the collection, which is left out itself."),
+    ] = None,
+    using: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", show_default="the unnamed, or the only one", help="Which vector is compared."),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many points to find.")] = 10,
     ef: Annotated[
@@ -54,6 +60,7 @@ def search(
       shoal search glove --like 2562 --with-payload
       shoal search tiny --vector '[0.1, 0.7, 0.2]' --limit 3
       shoal search glove --vector @query.json --ef 256 --json
+      shoal search news --like 17 --using title
     """  # fmt: skip
     from deployments.http_client import ClusterClient
 
@@ -61,6 +68,7 @@ def search(
         raise typer.BadParameter("give either --vector or --like")
     body: dict[str, Any] = {"limit": limit, "with_payload": with_payload, "params": {"exact": exact, "hnsw_ef": ef}}
     with ClusterClient(cluster_url(data, url)) as client:
+        body["using"] = _compared(collection, _vectors_of(client.describe(collection)), using)
         if like is None:
             assert vector is not None
             hits = client.query(collection, {**body, "query": _vector(vector)})
@@ -92,16 +100,21 @@ def collections(*, data: DataOption = None, url: UrlOption = None, as_json: Json
         note("there are no collections; `shoal load FILE --collection NAME --create` makes one")
     else:
         print_table(("collection", "points", "size", "distance", "m", "shards", "segments"),
-                    [tuple(item.values()) for item in found])  # fmt: skip
+                    [_row(**item) for item in found])  # fmt: skip
 
 
 def _search_like(
     client: ClusterClient, collection: str, point_id: int | str, body: dict[str, Any]
 ) -> list[dict[str, Any]]:
-    found = client.retrieve(collection, [point_id], with_vector=True)
+    found = client.retrieve(collection, [point_id], with_vector=[body["using"]])
     if not found:
         raise NotFound(f"the collection `{collection}` has no point {point_id}")
-    query = {**body, "query": found[0]["vector"], "limit": body["limit"] + 1}
+    vector = found[0]["vector"]
+    if isinstance(vector, dict):  # those that it has, by their names
+        vector = vector.get(body["using"])
+    if vector is None:
+        raise NotFound(f"point {point_id} of the collection `{collection}` has no {_called(body['using'])}")
+    query = {**body, "query": vector, "limit": body["limit"] + 1}
     hits = [hit for hit in client.query(collection, query) if hit["id"] != found[0]["id"]]
     return hits[: body["limit"]]
 
@@ -136,17 +149,46 @@ def _point_id(text: str) -> int | str:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= INTEGER_DIGITS_MAX else text
 
 
+def _vectors_of(described: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Size and distance of each vector of a collection, by its name."""
+    vectors: dict[str, Any] = described["config"]["params"]["vectors"]
+    # A vector may be called `size`.
+    return {_UNNAMED: vectors} if isinstance(vectors.get("size"), int) else vectors
+
+
+def _compared(collection: str, vectors: dict[str, dict[str, Any]], using: str | None) -> str:
+    """The name of the vector that a search compares. Raises InvalidRequest where there is none, or one has to be chosen."""
+    name = next(iter(vectors)) if using is None and len(vectors) == 1 else using or _UNNAMED
+    if name not in vectors:
+        held = ", ".join(f"`{held}` of {vector['size']}" for held, vector in sorted(vectors.items()) if held)
+        rest = f"choose by --using: {held}" if held else "its only vector has no name: leave out --using"
+        raise InvalidRequest(f"the collection `{collection}` has no {_called(name)}; {rest}")
+    return name
+
+
+def _called(name: str) -> str:
+    return f"vector `{name}`" if name else "unnamed vector"
+
+
 def _summary(name: str, described: dict[str, Any]) -> dict[str, Any]:
-    parameters = described["config"]["params"]
     return {
         "name": name,
         "points": described["points_count"],
-        "size": parameters["vectors"]["size"],
-        "distance": parameters["vectors"]["distance"],
+        "vectors": _vectors_of(described),
         "m": described["config"]["hnsw_config"]["m"],
-        "shards": parameters["shard_number"],
+        "shards": described["config"]["params"]["shard_number"],
         "segments": described["segments_count"],
     }
+
+
+def _row(vectors: dict[str, dict[str, Any]], name: str, points: int, **numbers: int) -> tuple[Any, ...]:
+    """A line of the table; one cell holds all sizes, a line for each vector, one all distances."""
+    if vectors.keys() == {_UNNAMED}:
+        (vector,) = vectors.values()
+        return name, points, vector["size"], vector["distance"], *numbers.values()
+    sizes = "\n".join(f"{held or 'unnamed'} {vector['size']}" for held, vector in sorted(vectors.items()))
+    distances = "\n".join(vector["distance"] for _, vector in sorted(vectors.items()))
+    return name, points, sizes, distances, *numbers.values()
 
 
 def _print_hits(hits: list[dict[str, Any]], with_payload: bool) -> None:

@@ -13,22 +13,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
 from cluster.bulk_load import BulkLoad
 from cluster.state import ControlPlane
 from deployments.loading.bad_rows import BadRowPolicy, fail
 from deployments.loading.source import ParquetSource, SourceBatch
-from shards.distance import Distance
-from shards.errors import Conflict, DimensionMismatch, InvalidRequest, NotFound, ShoalError
-from shards.schema import CollectionSpec, HnswSpec, VectorSpec
-from shards.vector_layout import UNNAMED
+from deployments.loading.target import NewCollection, check_fits, new_spec
+from shards.errors import Conflict, InvalidRequest, NotFound, ShoalError
+from shards.schema import CollectionSpec
 
 BATCH_ROWS = 4096
 """A shard inserts its part in about half a second, and three are on the way to each: it never waits for reading."""
 BATCH_VECTOR_BYTES_MAX = 16 * 1024 * 1024
-"""Vectors of a batch: bounds this process's memory, and keeps frames far below the shards' limit of 128 MiB."""
+"""All vectors of a batch: bounds this process's memory, and keeps frames far below the shards' limit of 128 MiB."""
 PROGRESS_S = 0.2
 
 Phase = Literal["loading", "finishing"]
@@ -54,14 +53,6 @@ class Silent:
 
 
 @dataclass(frozen=True, slots=True)
-class NewCollection:
-    """What a collection that is made for a load is like; its vectors' size comes from the source."""
-
-    distance: Distance = Distance.COSINE
-    hnsw: HnswSpec = field(default_factory=HnswSpec)
-
-
-@dataclass(frozen=True, slots=True)
 class LoadOrder:
     """`create` None: the collection exists. `batch_rows` is lowered where vectors are large."""
 
@@ -71,9 +62,9 @@ class LoadOrder:
     batch_rows: int = BATCH_ROWS
     on_bad_row: BadRowPolicy = fail
 
-    @property
-    def batch_rows_fitting(self) -> int:
-        return max(1, min(self.batch_rows, BATCH_VECTOR_BYTES_MAX // (4 * self.source.dim)))
+    def batch_rows_fitting(self, spec: CollectionSpec) -> int:
+        """A row has room for every vector of the collection, also for those that the source does not have."""
+        return max(1, min(self.batch_rows, BATCH_VECTOR_BYTES_MAX // (4 * spec.layout.dim)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +85,12 @@ async def load(
     """Run the order. `secret` is the cluster's, in its data folder.
 
     Raises Conflict for a collection to be made that exists, NotFound for one that should and does not,
-    DimensionMismatch where file and collection differ, and what the source, its policy or a shard raises. Nothing is
-    left then.
+    DimensionMismatch or InvalidRequest where the source's vectors and the collection's differ, and what the source, its
+    policy or a shard raises. Nothing is left then.
     """
     observer = observer or Silent()
-    async with _collection(order, control, observer) as dim:
-        batches = order.source.batches(order.batch_rows_fitting, dim, order.on_bad_row)
+    async with _collection(order, control, observer) as spec:
+        batches = order.source.batches(order.batch_rows_fitting(spec), spec, order.on_bad_row)
         # A first batch before a shard hears of the load: most of what is wrong with a file shows in it.
         first = await asyncio.to_thread(next, batches, None)
         bulk = BulkLoad(lambda: control.cluster_state(-1, 0), secret, order.collection)
@@ -139,37 +130,28 @@ async def _send(bulk: BulkLoad, batch: SourceBatch | None, batches: Any) -> tupl
 
 
 @asynccontextmanager
-async def _collection(order: LoadOrder, control: ControlPlane, observer: LoadObserver) -> AsyncIterator[int]:
-    """The size of the collection's vectors; a collection that is made for the load goes with it."""
-    name, dim = order.collection, order.source.dim
+async def _collection(
+    order: LoadOrder, control: ControlPlane, observer: LoadObserver
+) -> AsyncIterator[CollectionSpec]:
+    """What the collection is like; one that is made for the load goes with it."""
+    name = order.collection
     state = await control.cluster_state(-1, 0)
-    found = state.collections.get(name)
+    found = state.find(name)
     if order.create is None:
         if found is None:
             raise NotFound(f"there is no collection `{name}`; add --create to make it from the file's columns")
-        if not found.spec.is_plain:
-            raise InvalidRequest(
-                f"the collection `{name}` has named vectors ({', '.join(sorted(found.spec.vectors))}), which a load can't"
-                " fill yet; upsert them"
-            )
-        if found.spec.layout.dim != dim:
-            raise DimensionMismatch(
-                f"the vectors in column `{order.source.vector_column}` have {dim} components, those of collection"
-                f" `{name}` {found.spec.layout.dim}; nothing was sent"
-            )
-        yield dim
+        check_fits(order.source.vectors, name, found.spec)
+        yield found.spec
         return
     if found is not None:
         raise Conflict(f"the collection `{name}` exists already; leave out --create to load into it")
-    spec = CollectionSpec(
-        vectors={UNNAMED: VectorSpec(size=dim, distance=order.create.distance)}, hnsw=order.create.hnsw
-    )
+    spec = new_spec(order.create, order.source.vectors)
     await _uninterrupted(control.create_collection(name, spec, None))
     try:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise asyncio.CancelledError
-        yield dim
+        yield spec
     except BaseException:
         try:
             await control.delete_collection(name)

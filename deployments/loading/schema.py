@@ -1,13 +1,16 @@
-"""Which columns of a Parquet schema are the vector, the id and the payload. Pure decisions over Arrow schemas.
+"""Which columns of a Parquet schema are the vectors, the id and the payload. Pure decisions over Arrow schemas.
 
-Vector: the column that was named; else the one called vector, embedding, emb or embeddings; else the only list of
-floats. Id: the column that was named; else `id`; else none, and ids are generated. Payload: the columns that were
-named; else all that remain. What can't be decided or loaded is refused with the columns that there are.
+Vectors: the columns that were named. Else, where points have the unnamed vector alone, the one called vector, embedding,
+emb or embeddings, else the only list of floats; where they have named ones, the columns that are called like them (and
+for an unnamed one beside them, one of the four usual names). Id: the column that was named; else `id`; else none, and
+ids are generated. Payload: the columns that were named; else all that remain. What can't be decided or loaded is
+refused with the columns that there are.
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -16,6 +19,7 @@ from deployments.loading.keys import is_id_type
 from deployments.loading.payload import EXTENSION_NAME, NoJsonForm, json_type
 from deployments.loading.vectors import is_list_type, is_vector_type
 from shards.errors import InvalidRequest
+from shards.vector_layout import UNNAMED
 
 VECTOR_NAMES = ("vector", "embedding", "emb", "embeddings")
 ID_NAME = "id"
@@ -23,10 +27,12 @@ ID_NAME = "id"
 
 @dataclass(frozen=True, slots=True)
 class ColumnChoice:
-    """What the caller asked for; None: decide by the schema. `generate_ids`: no column is the id, not even `id`."""
+    """What the caller asked for; None: decide by the schema. `vectors`: the column of each vector, by its name.
+    `generate_ids`: no column is the id, not even `id`.
+    """
 
     id: str | None = None
-    vector: str | None = None
+    vectors: Mapping[str, str] | None = None
     payload: tuple[str, ...] | None = None
     generate_ids: bool = False
 
@@ -36,37 +42,43 @@ BY_SCHEMA = ColumnChoice()
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """What was decided. `id` None: ids are generated."""
+    """What was decided. `id` None: ids are generated. `vectors`: the column of each vector, by its name; at least one."""
 
     id: str | None
-    vector: str
+    vectors: Mapping[str, str]
     payload: tuple[str, ...]
 
     @property
     def names(self) -> list[str]:
         """Every column that is read, each once."""
-        return list(dict.fromkeys(name for name in (self.vector, self.id, *self.payload) if name is not None))
+        every = (*self.vectors.values(), self.id, *self.payload)
+        return list(dict.fromkeys(name for name in every if name is not None))
 
 
-def choose_columns(schema: pa.Schema, choice: ColumnChoice, file: str) -> Columns:
-    """Raises InvalidRequest, naming `file`, where the choice does not fit the schema."""
+def choose_columns(
+    schema: pa.Schema, choice: ColumnChoice, file: str, vector_names: Collection[str] = (UNNAMED,)
+) -> Columns:
+    """`vector_names`: the vectors that points may have. Raises InvalidRequest, naming `file`, where the choice does not
+    fit the schema.
+    """
+    chosen = (choice.vectors or {}).values()
     if choice.generate_ids and choice.id is not None:
         raise InvalidRequest(f"ids are either generated or read from column `{choice.id}`, not both")
     twice = [name for name, count in Counter(schema.names).items() if count > 1]
     if twice:
         raise InvalidRequest(f"{file}: more than one column is called `{twice[0]}`; column names must differ")
-    for name in (choice.id, choice.vector, *(choice.payload or ())):
+    for name in (choice.id, *chosen, *(choice.payload or ())):
         if name is not None and name not in schema.names:
             raise InvalidRequest(f"{file}: there is no column `{name}`; the columns are {_listed(schema)}")
-    vector = _vector_column(schema, choice.vector, file)
+    vectors = _vector_columns(schema, choice, vector_names, file)
     key = _id_column(schema, choice, file)
     if choice.payload is None:
-        payload = tuple(name for name in schema.names if name not in (vector, key))
+        payload = tuple(name for name in schema.names if name not in (*vectors.values(), key))
     else:
         payload = tuple(dict.fromkeys(choice.payload))
     for name in payload:
         _check_payload_column(schema.field(name), file)
-    return Columns(key, vector, payload)
+    return Columns(key, vectors, payload)
 
 
 def check_same_columns(
@@ -83,20 +95,49 @@ def check_same_columns(
             )
 
 
+def called(vector_name: str) -> str:
+    """A vector's name in a sentence."""
+    return f"vector `{vector_name}`" if vector_name else "unnamed vector"
+
+
 def _type_of(name: str, schema: pa.Schema) -> pa.DataType | None:
     return schema.field(name).type if schema.names.count(name) == 1 else None
 
 
-def _vector_column(schema: pa.Schema, chosen: str | None, file: str) -> str:
-    if chosen is not None:
-        _check_vector_column(schema.field(chosen), file)
-        return chosen
+def _vector_columns(
+    schema: pa.Schema, choice: ColumnChoice, vector_names: Collection[str], file: str
+) -> dict[str, str]:
+    if choice.vectors:
+        for column in choice.vectors.values():
+            _check_vector_column(schema.field(column), file)
+        return dict(choice.vectors)
     fitting = [field.name for field in schema if is_vector_type(field.type) and not _is_extension(field)]
-    candidates = [name for name in VECTOR_NAMES if name in fitting] or fitting
-    if len(candidates) == 1:
-        return candidates[0]
-    if candidates:
+    if set(vector_names) == {UNNAMED}:
+        return {UNNAMED: _unnamed_column(schema, fitting, file)}
+    found = {name: name for name in vector_names if name in fitting}
+    if UNNAMED in vector_names:
+        usual = _only([name for name in VECTOR_NAMES if name in fitting and name not in found], file)
+        found |= {} if usual is None else {UNNAMED: usual}
+    if not found:
+        names = _names(sorted(filter(None, vector_names)))
+        raise InvalidRequest(
+            f"{file}: no list of floats is called like a vector of the collection ({names}); say which column each vector"
+            f" is (NAME=COLUMN); the columns are {_listed(schema)}"
+        )
+    return found
+
+
+def _only(candidates: list[str], file: str) -> str | None:
+    """The one that there is, or None. Raises InvalidRequest where there are more."""
+    if len(candidates) > 1:
         raise InvalidRequest(f"{file}: {_names(candidates)} could each be the vector; name the column")
+    return candidates[0] if candidates else None
+
+
+def _unnamed_column(schema: pa.Schema, fitting: list[str], file: str) -> str:
+    column = _only([name for name in VECTOR_NAMES if name in fitting] or fitting, file)
+    if column is not None:
+        return column
     for name in VECTOR_NAMES:
         if name in schema.names:
             _check_vector_column(schema.field(name), file)

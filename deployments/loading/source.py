@@ -25,10 +25,19 @@ import pyarrow.parquet as pq
 from deployments.loading.bad_rows import BadRow, BadRowPolicy, Reasons, RowPlace
 from deployments.loading.keys import id_as_given, read_keys
 from deployments.loading.payload import encode_payloads
-from deployments.loading.schema import BY_SCHEMA, ColumnChoice, Columns, check_same_columns, choose_columns
-from deployments.loading.vectors import read_vectors, vector_lengths
+from deployments.loading.schema import (
+    BY_SCHEMA,
+    ColumnChoice,
+    Columns,
+    called,
+    check_same_columns,
+    choose_columns,
+)
+from deployments.loading.vectors import read_points, vector_lengths
 from shards.batch import PointBatch, make_batch
 from shards.errors import DimensionMismatch, InvalidRequest, NotFound
+from shards.schema import CollectionSpec
+from shards.vector_layout import UNNAMED
 
 READ_BUFFER_BYTES = 1 << 20
 _MAGIC = b"PAR1"
@@ -56,6 +65,24 @@ class SourceBatch:
 
 
 @dataclass(frozen=True, slots=True)
+class SourceVector:
+    """One vector of the points, and the column that it comes from.
+
+    `size`: its components, as wide as a fixed-size list is, else as many as the first row has that has any; 0 where no
+    row has.
+    """
+
+    name: str
+    column: str
+    size: int
+    has_fixed_width: bool
+
+    def __str__(self) -> str:
+        size = f" of {self.size}" if self.size else ", null in every row,"
+        return f"{called(self.name)}{size} from `{self.column}`"
+
+
+@dataclass(frozen=True, slots=True)
 class _File:
     path: Path
     first_row: int
@@ -65,17 +92,13 @@ class _File:
 class ParquetSource:
     """Made by `open_source`. Holds no file open; every call of `batches` reads from the start."""
 
-    def __init__(self, files: list[_File], columns: Columns, dim: int, has_fixed_width: bool) -> None:
+    def __init__(self, files: list[_File], columns: Columns, vectors: list[SourceVector], missing: list[str]) -> None:
         self._files = files
         self._columns = columns
-        self._has_fixed_width = has_fixed_width
-        self.dim = dim
-        """Components of the vectors: the width of a fixed-size list, else what the first row that isn't null has."""
+        self.vectors = vectors
+        self.missing = missing
+        """Names of the collection's other vectors: no point will have them."""
         self.row_count = sum(file.row_count for file in files)
-
-    @property
-    def vector_column(self) -> str:
-        return self._columns.vector
 
     @property
     def id_column(self) -> str | None:
@@ -92,28 +115,33 @@ class ParquetSource:
         where = first if len(self._files) == 1 else f"{len(self._files)} files from {first} on"
         ids = f"ids from `{self.id_column}`" if self.id_column else "ids generated from row numbers"
         payload = ", ".join(f"`{name}`" for name in self.payload_columns) or "none"
-        vectors = f"vectors of {self.dim} from `{self.vector_column}`"
-        return f"{where}: {self.row_count:,} rows, {vectors}, {ids}, payload {payload}"
+        vectors = [*map(str, self.vectors), *(f"no {called(name)}" for name in self.missing)]
+        if [vector.name for vector in self.vectors] == [UNNAMED] and not self.missing:
+            vectors = [f"vectors of {self.vectors[0].size} from `{self.vectors[0].column}`"]
+        return ", ".join([f"{where}: {self.row_count:,} rows", *vectors, ids, f"payload {payload}"])
 
-    def batches(self, batch_rows: int, expected_dim: int, on_bad_row: BadRowPolicy) -> Iterator[SourceBatch]:
-        """All rows in order, at most `batch_rows` at a time. Blocks on disk and CPU: call it from a thread.
+    def batches(self, batch_rows: int, spec: CollectionSpec, on_bad_row: BadRowPolicy) -> Iterator[SourceBatch]:
+        """All rows in order, at most `batch_rows` at a time, their vectors laid out as `spec` has them. Blocks on disk and
+        CPU: call it from a thread.
 
-        Raises DimensionMismatch where the column's declared width can't fit, InvalidRequest where a file can't be
-        read, and whatever the policy raises.
+        Raises DimensionMismatch where a column's declared width can't fit, InvalidRequest where `spec` has not one of
+        the vectors or a file can't be read, and whatever the policy raises.
         """
-        if self._has_fixed_width and self.dim != expected_dim:
-            raise DimensionMismatch(
-                f"{self._files[0].path.name}: the vectors in column `{self.vector_column}` have {self.dim}"
-                f" components, expected {expected_dim}"
-            )
+        for vector in self.vectors:
+            expected = spec.layout.columns[spec.layout.number_of(vector.name)].size
+            if vector.has_fixed_width and vector.size != expected:
+                raise DimensionMismatch(
+                    f"{self._files[0].path.name}: the vectors in column `{vector.column}` have {vector.size}"
+                    f" components, expected {expected}"
+                )
         for file in self._files:
             for place, rows in _placed_rows(file.path, batch_rows, self._columns.names):
-                yield self._source_batch(rows, place, expected_dim, file.first_row + place.file_row, on_bad_row)
+                yield self._source_batch(rows, place, spec, file.first_row + place.file_row, on_bad_row)
 
     def _source_batch(
-        self, rows: pa.RecordBatch, place: RowPlace, dim: int, row_number: int, on_bad_row: BadRowPolicy
+        self, rows: pa.RecordBatch, place: RowPlace, spec: CollectionSpec, row_number: int, on_bad_row: BadRowPolicy
     ) -> SourceBatch:
-        vectors, reasons = read_vectors(rows.column(self.vector_column), dim)
+        vectors, reasons = read_points(rows, self._columns.vectors, spec)
         if self.id_column is None:
             keys = np.arange(row_number, row_number + rows.num_rows, dtype=np.uint64)
             key_reasons: Reasons = {}
@@ -130,21 +158,24 @@ class ParquetSource:
         return SourceBatch(batch, place, len(reasons), payloads.nulled_count)
 
 
-def open_source(path: Path, choice: ColumnChoice = BY_SCHEMA) -> ParquetSource:
-    """Looks at the metadata of every file, and decides the columns and the dimension.
+def open_source(
+    path: Path, choice: ColumnChoice = BY_SCHEMA, collection: CollectionSpec | None = None
+) -> ParquetSource:
+    """Looks at the metadata of every file, and decides the columns and the vectors' sizes.
 
-    Raises NotFound where there is nothing at `path`, InvalidRequest, naming the file and the column, for what can't
-    be loaded.
+    `collection`: where the points go; None: into one that is made like the columns. Raises NotFound where there is
+    nothing at `path`, InvalidRequest, naming the file and the column, for what can't be loaded.
     """
     files: list[_File] = []
     first: tuple[str, pa.Schema] | None = None
     row_count = 0
+    vector_names = (UNNAMED,) if collection is None else tuple(collection.vectors)
     for file in _parquet_files(path):
         with _opened(file) as parquet:
             schema, file_rows = parquet.schema_arrow, parquet.metadata.num_rows
         if first is None:
             first = file.name, schema
-            columns = choose_columns(schema, choice, file.name)
+            columns = choose_columns(schema, choice, file.name, vector_names)
         else:
             check_same_columns(first, (file.name, schema), None if choice.payload is None else columns.names)
         files.append(_File(file, row_count, file_rows))
@@ -152,12 +183,14 @@ def open_source(path: Path, choice: ColumnChoice = BY_SCHEMA) -> ParquetSource:
     assert first is not None, "_parquet_files gives at least one"
     if row_count == 0:
         raise InvalidRequest(f"{path}: there are no rows")
-    kind = first[1].field(columns.vector).type
-    has_fixed_width = pa.types.is_fixed_size_list(kind)
-    dim = kind.list_size if has_fixed_width else _first_length(files, columns.vector)
-    if dim == 0:
-        raise InvalidRequest(f"{path}: no row has a vector in column `{columns.vector}`")
-    return ParquetSource(files, columns, dim, has_fixed_width)
+    vectors = [
+        _source_vector(files, name, first[1].field(column)) for name, column in sorted(columns.vectors.items())
+    ]
+    empty = next((vector.column for vector in vectors if not vector.size), None)
+    if empty is not None and (collection is None or collection.is_plain):
+        raise InvalidRequest(f"{path}: no row has a vector in column `{empty}`")
+    missing = sorted(set(vector_names) - columns.vectors.keys()) if collection is not None else []
+    return ParquetSource(files, columns, vectors, missing)
 
 
 def _parquet_files(path: Path) -> list[Path]:
@@ -173,6 +206,12 @@ def _parquet_files(path: Path) -> list[Path]:
     if not found:
         raise InvalidRequest(f"{path}: the folder has no *.parquet file")
     return found
+
+
+def _source_vector(files: list[_File], name: str, column: pa.Field) -> SourceVector:
+    if pa.types.is_fixed_size_list(column.type):
+        return SourceVector(name, column.name, column.type.list_size, True)
+    return SourceVector(name, column.name, _first_length(files, column.name), False)
 
 
 def _first_length(files: list[_File], column: str) -> int:

@@ -1,11 +1,16 @@
-"""A list column as a float32 matrix, and the rows that don't fit in one.
+"""List columns as float32 rows, and the rows that don't fit in one.
 
-fixed_size_list<float32> without a bad row is not copied: the matrix is a read-only view of Arrow's buffer. float16
-and float64 are converted; a float64 beyond float32's range would turn infinite, so its row is bad.
+A null is a bad row where points have the unnamed vector alone; where they have others, too, it says that the point does
+not have that vector, which is then a run of NaN (shards/vector_layout.py).
+
+fixed_size_list<float32> without a bad row, which is all that a point has, is not copied: the matrix is a read-only view
+of Arrow's buffer. float16 and float64 are converted; a float64 beyond float32's range would turn infinite, so its row
+is bad.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,6 +21,7 @@ import pyarrow.compute as pc
 from deployments.loading.bad_rows import Reasons
 from shards.batch import Vectors
 from shards.distance import first_non_finite_row
+from shards.schema import CollectionSpec
 
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -36,8 +42,31 @@ def vector_lengths(column: pa.Array) -> npt.NDArray[np.int64]:
     return lengths
 
 
-def read_vectors(column: pa.Array, dim: int) -> tuple[Vectors, Reasons]:
-    """The rows as float32 (rows, dim), and the reasons of the bad ones (which are zero or not finite)."""
+def read_points(rows: pa.RecordBatch, columns: Mapping[str, str], spec: CollectionSpec) -> tuple[Vectors, Reasons]:
+    """All vectors of each row, float32 (rows, row dim), and the reasons of the bad rows, which mean nothing.
+
+    `columns`: the column of each vector, by its name; a vector without one is missing in every row. Where several
+    columns make a row bad, the reason is the first vector's.
+    """
+    if spec.is_plain:
+        (column,) = columns.values()
+        matrix, reasons = read_vectors(rows.column(column), spec.layout.dim)
+        return matrix, _naming(column, reasons)
+    matrix = np.full((rows.num_rows, spec.layout.dim), np.nan, np.float32)
+    reasons = {}
+    for vector in spec.layout.columns:
+        if vector.name in columns:
+            column = columns[vector.name]
+            part, bad = read_vectors(rows.column(column), vector.size, null_is_missing=True)
+            vector.of(matrix)[:] = part
+            reasons = _naming(column, bad) | reasons
+    return matrix, reasons
+
+
+def read_vectors(column: pa.Array, dim: int, null_is_missing: bool = False) -> tuple[Vectors, Reasons]:
+    """The rows as float32 (rows, dim), and the reasons of the bad ones (which are zero or not finite). A row of NaN is
+    missing, where a null says so.
+    """
     lengths = vector_lengths(column)
     right = lengths == dim
     if right.all():
@@ -46,11 +75,18 @@ def read_vectors(column: pa.Array, dim: int) -> tuple[Vectors, Reasons]:
     places = np.flatnonzero(right)
     matrix, inner_reasons = _matrix(column.filter(pa.array(right)), dim)
     reasons = {int(places[row]): reason for row, reason in inner_reasons.items()}
-    for row in np.flatnonzero(~right).tolist():
-        reasons[row] = _length_reason(int(lengths[row]), dim)
     spread = np.zeros((len(column), dim), dtype=np.float32)
     spread[places] = matrix
+    if null_is_missing:
+        spread[lengths < 0] = np.nan
+        right |= lengths < 0
+    for row in np.flatnonzero(~right).tolist():
+        reasons[row] = _length_reason(int(lengths[row]), dim)
     return spread, reasons
+
+
+def _naming(column: str, reasons: Reasons) -> Reasons:
+    return {row: f"column `{column}`: {reason}" for row, reason in reasons.items()}
 
 
 def _matrix(column: pa.Array, dim: int) -> tuple[Vectors, Reasons]:

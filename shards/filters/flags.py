@@ -9,8 +9,7 @@ import numpy as np
 
 from shards.filters.answers import Bounds, Estimate, about, exactly
 from shards.filters.conditions import ElementTest, OneOf
-from shards.filters.presence import count_bits
-from shards.filters.rowsets import Bits, bits_of_rows, no_rows, rowset_of_bits
+from shards.filters.rowsets import Bits, bits_of_rows, count_bits, no_rows, rowset_of_bits
 from shards.filters.sections import Arrays, check_bits, take_sections
 
 

@@ -171,21 +171,23 @@ def _interval(gt: float | None, gte: float | None, lt: float | None, lte: float 
 
 
 def _and(nodes: list[Node]) -> Node:
-    flat: list[Node] = []
-    for node in nodes:
-        flat += node.children if isinstance(node, And) else [node]
-    if NOTHING in flat:
-        return NOTHING
-    return flat[0] if len(flat) == 1 else And(tuple(flat))
+    return _combined(And, NOTHING, nodes)
 
 
 def _or(nodes: list[Node]) -> Node:
+    return _combined(Or, EVERYTHING, nodes)
+
+
+def _combined(kind: type[And] | type[Or], deciding: Node, nodes: list[Node]) -> Node:
+    """The nodes as children of one, those of the same kind among them replaced by their own; `deciding`: one such settles
+    the whole.
+    """
     flat: list[Node] = []
     for node in nodes:
-        flat += node.children if isinstance(node, Or) else [node]
-    if EVERYTHING in flat:
-        return EVERYTHING
-    return flat[0] if len(flat) == 1 else Or(tuple(flat))
+        flat += node.children if isinstance(node, kind) else [node]
+    if deciding in flat:
+        return deciding
+    return flat[0] if len(flat) == 1 else kind(tuple(flat))
 
 
 def _not(node: Node) -> Node:

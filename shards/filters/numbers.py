@@ -20,10 +20,11 @@ import numpy as np
 import numpy.typing as npt
 from pyroaring import BitMap
 
+from shards.errors import Corrupt
 from shards.filters.answers import Bounds, Estimate, about, exactly
 from shards.filters.conditions import ElementTest, InDates, InNumbers, Interval, NoneOf, OneOf
 from shards.filters.dates import instant
-from shards.filters.rowsets import Bits, RowNumbers, bits_of_rows, no_rows, rowset_of, rowset_of_bits
+from shards.filters.rowsets import Bits, RowNumbers, bits_of_rows, count_bits, no_rows, rowset_of, rowset_of_bits
 from shards.filters.sections import Arrays, check_ascending, check_bits, check_rows, check_same_length, take_sections
 
 INT64_MAX = 2**63 - 1
@@ -103,10 +104,13 @@ class Numbers:
         return Bounds(no_rows(), rowset_of_bits(self._others))
 
     def estimate(self, test: ElementTest) -> Estimate | None:
+        """See FieldContent. Exact where no row has several values."""
         if isinstance(test, InNumbers):
             places = [column.places_in(test.interval) for column in self._columns.values()]
         elif isinstance(test, OneOf) and test.kind is int:
             places = [place for _, place in self._places(test)]
+        elif isinstance(test, NoneOf):
+            return self._estimate_outside(test)
         else:
             return None
         count = sum(place.stop - place.start for place in places)
@@ -127,6 +131,12 @@ class Numbers:
         rows = self._columns["floats"].rows, *map(self._rows_but(test), ("integers", "large"))
         sure = rowset_of(np.concatenate(rows), self._row_count)
         return exactly(sure | others) if test.kind is int else Bounds(sure, sure | others)
+
+    def _estimate_outside(self, test: NoneOf) -> Estimate:
+        listed = self._places(test) if test.kind is int else []
+        values = sum(len(column.values) for column in self._columns.values())
+        count = values - sum(place.stop - place.start for _, place in listed) + count_bits(self._others)
+        return about(0, count, count, self._row_count)
 
     def _rows_but(self, test: NoneOf) -> Any:
         """From a column's name to the rows of its values that the test does not exclude."""
@@ -200,6 +210,8 @@ def _read_column(arrays: Arrays, name: str, rows_name: str, dtype: type[Any], ro
 
 def _read_values_max(arrays: Arrays) -> int:
     (values_max,) = take_sections(arrays, {"values_max": np.uint64})
+    if len(values_max) != 1:
+        raise Corrupt(f"a payload index has {len(values_max)} numbers in its section 'values_max', not one")
     return int(values_max[0])
 
 
@@ -232,6 +244,7 @@ class NumbersBuilder:
         self._values_max = 0
 
     def add(self, row: int, elements: list[Any]) -> None:
+        """`row` is not below those before it."""
         integers = {element for element in elements if type(element) is int}
         floats = {element for element in elements if type(element) is float}
         for value in integers:
@@ -243,6 +256,7 @@ class NumbersBuilder:
             self._others.append(row)
 
     def finish(self, row_count: int) -> Numbers:
+        """The index of the rows so far, which shares nothing with the builder."""
         columns = {
             "integers": self._integers.finish(),
             "large": self._large.finish(),

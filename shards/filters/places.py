@@ -24,8 +24,7 @@ from shards.filters.geometry import (
     coordinates,
     distances_m,
 )
-from shards.filters.presence import count_bits
-from shards.filters.rowsets import Bits, RowNumbers, bits_of_rows, rowset_of, rowset_of_bits
+from shards.filters.rowsets import Bits, RowNumbers, bits_of_rows, count_bits, rowset_of, rowset_of_bits
 from shards.filters.sections import Arrays, check_ascending, check_bits, check_rows, check_same_length, take_sections
 
 _SECTIONS = {"lats": np.float64, "lons": np.float64, "rows": np.uint32, "odd": np.uint8}
@@ -118,6 +117,7 @@ class PlacesBuilder:
         self._odd = array("I")
 
     def add(self, row: int, elements: list[Any]) -> None:
+        """`row` is not below those before it."""
         for element in elements:
             place = coordinates(element)
             if place is None:
@@ -131,6 +131,7 @@ class PlacesBuilder:
             self._rows.append(row)
 
     def finish(self, row_count: int) -> Places:
+        """The index of the rows so far, which shares nothing with the builder."""
         lats = np.array(self._lats, np.float64)
         order = np.argsort(lats, kind="stable")
         return Places(

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,16 @@ from pyroaring import BitMap
 
 from shards.filters.answers import Bounds, Estimate, about, exactly
 from shards.filters.conditions import ElementTest, InArea, InNumbers, NoneOf, OneOf, StartsWith
-from shards.filters.rowsets import Bits, RowNumbers, bits_of_rows, no_rows, rowset_of, rowset_of_bits, rowset_of_mask
+from shards.filters.rowsets import (
+    Bits,
+    RowNumbers,
+    bits_of_rows,
+    count_bits,
+    no_rows,
+    rowset_of,
+    rowset_of_bits,
+    rowset_of_mask,
+)
 from shards.filters.sections import Arrays, check_bits, check_rows, check_starts, take_sections
 
 _SECTIONS = {"terms": np.uint8, "term_starts": np.uint64, "row_starts": np.uint64, "rows": np.uint32}
@@ -32,33 +42,28 @@ _AFTER_ANY_TEXT = b"\xff"
 """Sorts behind whatever UTF-8 may follow a prefix."""
 
 
+@dataclass(frozen=True, slots=True)
 class Postings:
-    """Terms and their rows, over arrays that may be views of a mapped file."""
+    """Terms and their rows; the arrays, described above, may be views of a mapped file."""
 
-    def __init__(self, row_count: int, terms: npt.NDArray[np.uint8], term_starts: _Starts, postings: Arrays) -> None:
-        self.row_count = row_count
-        self._terms = terms.data
-        self._term_array = terms
-        self._term_starts = term_starts
-        self._row_starts: _Starts = postings["row_starts"]
-        self._rows: RowNumbers = postings["rows"]
+    row_count: int
+    terms: npt.NDArray[np.uint8]
+    term_starts: _Starts
+    row_starts: _Starts
+    rows: RowNumbers
 
     @property
     def term_count(self) -> int:
-        return len(self._term_starts) - 1
+        return len(self.term_starts) - 1
 
     @property
     def entry_count(self) -> int:
         """Pairs of a term and a row."""
-        return len(self._rows)
+        return len(self.rows)
 
     def arrays(self) -> Arrays:
-        return {
-            "terms": self._term_array,
-            "term_starts": self._term_starts,
-            "row_starts": self._row_starts,
-            "rows": self._rows,
-        }
+        """See FieldContent."""
+        return {name: getattr(self, name) for name in _SECTIONS}
 
     def place_of(self, term: str) -> int | None:
         """Which term it is, or None."""
@@ -73,33 +78,35 @@ class Postings:
 
     def count_at(self, place: int) -> int:
         """How many rows a term has."""
-        return int(self._row_starts[place + 1]) - int(self._row_starts[place])
+        return int(self.row_starts[place + 1]) - int(self.row_starts[place])
 
     def count_in(self, places: range) -> int:
-        return int(self._row_starts[places.stop]) - int(self._row_starts[places.start]) if places else 0
+        return int(self.row_starts[places.stop]) - int(self.row_starts[places.start]) if places else 0
 
-    def rows_at(self, place: int) -> BitMap:
-        return self.rows_in(range(place, place + 1))
+    def rows_at(self, places: Sequence[int]) -> BitMap:
+        """The rows of these terms."""
+        runs = [self._run(place, place + 1) for place in places]
+        return rowset_of(np.concatenate(runs), self.row_count) if runs else no_rows()
 
     def rows_in(self, places: range) -> BitMap:
         """The rows of neighbouring terms."""
-        if not places:
-            return no_rows()
-        start, end = int(self._row_starts[places.start]), int(self._row_starts[places.stop])
-        return rowset_of(self._rows[start:end], self.row_count)
+        return rowset_of(self._run(places.start, places.stop), self.row_count) if places else no_rows()
 
     def rows_outside(self, places: Iterable[int]) -> BitMap:
         """The rows of all terms but these."""
         mask = np.zeros(self.row_count, np.bool_)
         start = 0
         for place in sorted(places):
-            mask[self._rows[start : int(self._row_starts[place])]] = True
-            start = int(self._row_starts[place + 1])
-        mask[self._rows[start:]] = True
+            mask[self.rows[start : int(self.row_starts[place])]] = True
+            start = int(self.row_starts[place + 1])
+        mask[self.rows[start:]] = True
         return rowset_of_mask(mask)
 
+    def _run(self, first: int, end: int) -> RowNumbers:
+        return self.rows[int(self.row_starts[first]) : int(self.row_starts[end])]
+
     def _term(self, place: int) -> bytes:
-        return bytes(self._terms[int(self._term_starts[place]) : int(self._term_starts[place + 1])])
+        return self.terms[int(self.term_starts[place]) : int(self.term_starts[place + 1])].tobytes()
 
     def _first_from(self, octets: bytes) -> int:
         return bisect_left(range(self.term_count), octets, key=self._term)
@@ -111,7 +118,7 @@ def read_postings(arrays: Arrays, row_count: int) -> Postings:
     check_starts(term_starts, len(term_starts) - 1, len(terms))
     check_starts(row_starts, len(term_starts) - 1, len(rows))
     check_rows(rows, row_count)
-    return Postings(row_count, terms, term_starts, {"row_starts": row_starts, "rows": rows})
+    return Postings(row_count, terms, term_starts, row_starts, rows)
 
 
 class PostingsBuilder:
@@ -141,7 +148,8 @@ class PostingsBuilder:
             row_count,
             np.frombuffer(b"".join(encoded[number] for number in order), np.uint8),
             _starts([len(encoded[number]) for number in order]),
-            {"row_starts": _starts(np.bincount(ranks, minlength=len(order))), "rows": rows},
+            _starts(np.bincount(ranks, minlength=len(order))),
+            rows,
         )
 
 
@@ -157,7 +165,7 @@ class Keywords:
         postings = self._postings
         if isinstance(test, OneOf) and test.kind is str:
             places = self._places(test.values)
-            return exactly(BitMap().union(*map(postings.rows_at, places)) if places else no_rows())
+            return exactly(postings.rows_at(places))
         if isinstance(test, NoneOf):
             places = self._places(test.values) if test.kind is str else []
             outside = postings.rows_outside(places)
@@ -170,6 +178,7 @@ class Keywords:
         return None
 
     def estimate(self, test: ElementTest) -> Estimate | None:
+        """See FieldContent. Exact for one value."""
         postings = self._postings
         if isinstance(test, OneOf) and test.kind is str:
             counts = [postings.count_at(place) for place in self._places(test.values)]
@@ -178,6 +187,10 @@ class Keywords:
             places = postings.places_of_prefix(test.prefix)
             count = postings.count_in(places)
             return about(count if len(places) == 1 else 0, count, count, postings.row_count)
+        if isinstance(test, NoneOf):
+            listed = sum(map(postings.count_at, self._places(test.values))) if test.kind is str else 0
+            count = postings.entry_count - listed + count_bits(self._others)
+            return about(0, count, count, postings.row_count)
         return None
 
     def arrays(self) -> Arrays:

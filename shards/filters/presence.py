@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from shards.errors import Corrupt
 from shards.filters.answers import Bounds, Estimate, about, exactly
 from shards.filters.conditions import HasCount, IsEmpty, IsNull
-from shards.filters.rowsets import Bits, bits_of_mask, rowset_of_bits, rowset_of_mask
+from shards.filters.rowsets import Bits, bits_of_mask, count_bits, rowset_of_bits, rowset_of_mask
 from shards.filters.sections import Arrays, check_bits, take_sections
 from shards.filters.semantics import is_empty, is_null, value_counts
 
@@ -63,12 +64,9 @@ def read_presence(arrays: Arrays, row_count: int) -> Presence:
     empty, null, valued, counts = take_sections(arrays, _SECTIONS)
     for bits in (empty, null, valued):
         check_bits(bits, row_count)
-    check_bits(np.zeros((len(counts) + 7) // 8, np.uint8), row_count)
+    if len(counts) != row_count:
+        raise Corrupt(f"a payload index of {row_count} rows has counts for {len(counts)}")
     return Presence(row_count, empty, null, valued, counts)
-
-
-def count_bits(bits: Bits) -> int:
-    return int(np.bitwise_count(bits).sum(dtype=np.int64))
 
 
 class PresenceBuilder:

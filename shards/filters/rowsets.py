@@ -38,6 +38,13 @@ def rows_in(rowset: BitMap) -> RowNumbers:
     return np.frombuffer(rowset.to_array(), np.uint32) if rowset else np.zeros(0, np.uint32)
 
 
+def mask_of(rowset: BitMap, row_count: int) -> npt.NDArray[np.bool_]:
+    """A bool for each row; every row of the set is below `row_count`."""
+    mask = np.zeros(row_count, np.bool_)
+    mask[rows_in(rowset)] = True
+    return mask
+
+
 def rowset_of(rows: RowNumbers, row_count: int) -> BitMap:
     """The set of the rows, in any order, repeated or not. Every one is below `row_count`."""
     if len(rows) <= _SPARSE_MAX:
@@ -63,12 +70,16 @@ def bits_of_rows(rows: array[int], row_count: int) -> Bits:
     return bits_of_mask(mask)
 
 
+def count_bits(bits: Bits) -> int:
+    return int(np.bitwise_count(bits).sum(dtype=np.int64))
+
+
 def rowset_of_bits(bits: Bits) -> BitMap:
     """The rows whose bit is set."""
     keys, contents = [], []
     for start in range(0, len(bits), _CHUNK_BYTES):
         chunk = bits[start : start + _CHUNK_BYTES]
-        count = int(np.bitwise_count(chunk).sum(dtype=np.int64))
+        count = count_bits(chunk)
         if not count:
             continue
         if count > _SPARSE_MAX:

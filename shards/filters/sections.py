@@ -100,7 +100,13 @@ def check_bits(bits: npt.NDArray[np.uint8], row_count: int) -> None:
 
 def check_starts(starts: npt.NDArray[np.uint64], count: int, total: int) -> None:
     """Raises Corrupt unless the `count` ranges ascend from 0 to `total`."""
-    if len(starts) != count + 1 or starts[0] != 0 or starts[-1] != total or (starts[1:] < starts[:-1]).any():
+    if (
+        count < 0
+        or len(starts) != count + 1
+        or starts[0] != 0
+        or starts[-1] != total
+        or (starts[1:] < starts[:-1]).any()
+    ):
         raise Corrupt(f"the {count} ranges of a payload index do not ascend from 0 to {total}")
 
 

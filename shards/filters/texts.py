@@ -12,7 +12,6 @@ from operator import and_
 from typing import Any
 
 import numpy as np
-from pyroaring import BitMap
 
 from shards.filters.answers import Bounds, Estimate, about, exactly
 from shards.filters.conditions import ElementTest, HasPhrase, HasSomeWord, HasWords
@@ -33,14 +32,14 @@ class Texts:
         """See FieldContent. Words and phrases."""
         if isinstance(test, HasSomeWord):
             known = [place for place in self._places(test.words) if place is not None]
-            return exactly(BitMap().union(*map(self._postings.rows_at, known)) if known else no_rows())
+            return exactly(self._postings.rows_at(known))
         if not isinstance(test, HasWords | HasPhrase):
             return None
         places = self._places(test.words)
         if not places or None in places:
             return exactly(no_rows())
         rarest_first = sorted((place for place in places if place is not None), key=self._postings.count_at)
-        possible = reduce(and_, map(self._postings.rows_at, rarest_first))
+        possible = reduce(and_, (self._postings.rows_at([place]) for place in rarest_first))
         if len(test.words) == 1:
             return exactly(possible)
         if isinstance(test, HasPhrase):
@@ -82,6 +81,7 @@ class TextsBuilder:
         self._several = array("I")
 
     def add(self, row: int, elements: list[Any]) -> None:
+        """`row` is above those before it."""
         texts = [element for element in elements if type(element) is str]
         for_row = [word for text in texts for word in words(text)]
         if for_row:

@@ -1,7 +1,7 @@
 """A whole cluster as its users meet it: real processes, the real client, and what may go wrong in the middle.
 
-Create, load, query and delete by qdrant-client; kill -9 of a shard in the middle of acknowledged upserts; clients that go
-away in mid-request; many connections at once; `down` and `up` again.
+Create, load, query and delete by qdrant-client; a Parquet file with named vectors by `shoal load`; kill -9 of a shard in
+the middle of acknowledged upserts; clients that go away in mid-request; many connections at once; `down` and `up` again.
 """
 
 from __future__ import annotations
@@ -20,10 +20,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from qdrant_client import QdrantClient, models
 
 from deployments import lifecycle
+from deployments.cli import main
 from deployments.config import Settings, load_settings
 from deployments.data_folder import RunInfo
 from deployments.ports import LOOPBACK, free_port_block
@@ -104,6 +107,28 @@ def test_what_is_deleted_is_gone(running: Running) -> None:
         client.delete("things", [10**6], wait=True)
         assert client.retrieve("things", [10**6]) == []
         assert client.count("things").count == COUNT
+
+
+def test_a_file_s_named_vectors_are_loaded_and_searched(running: Running, tmp_path: Path) -> None:
+    with_image = [row for row in range(COUNT) if row % 3]
+    images = [VECTORS[row, :2].tolist() if row % 3 else None for row in range(COUNT)]
+    columns = {"title_emb": VECTORS.tolist(), "image_emb": pa.array(images, pa.list_(pa.float32(), 2))}
+    pq.write_table(pa.table(columns), tmp_path / "news.parquet")
+    named = ["--vector", "title=title_emb", "--vector", "image=image_emb", "--distance", "Euclid"]
+    where = ["--data", str(running.settings.data_folder)]
+    assert main(["load", str(tmp_path / "news.parquet"), "-c", "news", "--create", *named, *where]) == 0
+    with closing(running.client()) as client:
+        near = client.query_points("news", query=[0.5, 0.5], using="image", limit=5).points
+        distances = ((VECTORS[with_image, :2] - 0.5) ** 2).sum(axis=1)
+        assert [point.id for point in near] == [with_image[place] for place in np.argsort(distances)[:5]]
+        near = client.query_points(
+            "news", query=VECTORS[6].tolist(), using="title", limit=1, with_vectors=True
+        ).points
+        assert near[0].id == 6
+        assert near[0].vector == {"title": pytest.approx(VECTORS[6].tolist())}, "a null is a vector that is missing"
+        found = client.retrieve("news", [7], with_vectors=True)[0].vector
+        assert found == {"title": pytest.approx(VECTORS[7].tolist()), "image": pytest.approx(images[7])}
+        client.delete_collection("news")
 
 
 def test_a_shard_killed_amid_upserts_loses_nothing_that_was_acknowledged(running: Running) -> None:

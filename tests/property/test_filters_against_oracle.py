@@ -16,6 +16,7 @@ from random import Random
 from typing import Any
 
 import numpy as np
+import orjson
 import pytest
 from pyroaring import BitMap
 from qdrant_client.http import models
@@ -25,6 +26,7 @@ from shards.filters.conditions import Node
 from shards.filters.estimate import estimate
 from shards.filters.evaluation import RowFilter, Searched, matching_rows
 from shards.filters.indexes import Indexes, build_indexes, decode_index, encode_index
+from shards.filters.normal import normal_form
 from shards.filters.parsing import FilterLimits, decode_filter, encode_filter, parse_filter
 from shards.filters.rowsets import all_rows
 from shards.filters.semantics import Identity, matches
@@ -115,6 +117,14 @@ def test_every_way_agrees_with_the_oracle() -> None:
         assert guess.least <= len(expected) <= guess.most, f"{guess} of {len(expected)}, {context}"
         assert guess.least <= guess.expected <= guess.most <= len(segment.keys), context
     assert 0.1 < hit_count / row_count < 0.9, "the filters tell too little"
+
+
+def test_what_the_client_library_sends_is_what_was_meant() -> None:
+    for number, (_, raw, node) in enumerate(cases()):
+        if number >= 1000:
+            break
+        sent = orjson.loads(models.Filter.model_validate(raw).model_dump_json(by_alias=True))
+        assert normal_form(parse_filter(sent, LIMITS)) == node, raw
 
 
 def _assert_same(segment: Segment, found: list[int], expected: list[int], context: str) -> None:

@@ -18,9 +18,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deployments.loading.bad_rows import BadRow
+from deployments.loading.schema import ColumnChoice
 from deployments.loading.source import open_source
+from shards.distance import Distance
 from shards.errors import InvalidRequest, ShoalError
 from shards.point_ids import INTEGER_MAX, key_list, parse_point_id
+from shards.schema import CollectionSpec, VectorSpec
+from tests.shard_oracle import spec_of
 
 DIM = 3
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
@@ -96,7 +100,7 @@ def test_the_points_are_those_that_were_written(
             return
         source = open_source(Path(folder))
         assert source.row_count == table.num_rows
-        for item in source.batches(batch_rows, DIM, told.append):
+        for item in source.batches(batch_rows, spec_of(dim=DIM), told.append):
             assert item.row_count <= batch_rows
             batch = item.batch
             payloads = [batch.payload(row) for row in range(len(batch))]
@@ -104,6 +108,40 @@ def test_the_points_are_those_that_were_written(
     assert points == [point for point in expected if point is not None]
     bad_numbers = [int(bad_row.place.file.split(".")[0]) + bad_row.place.file_row for bad_row in told]
     assert bad_numbers == [number for number, point in enumerate(expected) if point is None]
+
+
+NAMED = CollectionSpec(
+    vectors={name: VectorSpec(size=DIM, distance=Distance.DOT) for name in ("", "a", "b")},
+)
+
+
+@given(
+    rows=st.lists(
+        st.dictionaries(st.sampled_from(["a", "b"]), st.lists(st.floats(-9, 9, width=16), min_size=2, max_size=4)),
+        min_size=1,
+        max_size=9,
+    ),
+    batch_rows=st.integers(1, 10),
+)
+def test_each_point_has_the_vectors_that_its_row_has(rows: list[dict[str, list[float]]], batch_rows: int) -> None:
+    """Some rows miss a vector, or both; some have one that is too short or too long."""
+    kind = pa.list_(pa.float64())
+    table = pa.table({f"{name}_column": pa.array([row.get(name) for row in rows], kind) for name in ("a", "b")})
+    told: list[BadRow] = []
+    points = {}
+    with tempfile.TemporaryDirectory() as folder:
+        pq.write_table(table, Path(folder) / "f.parquet", row_group_size=4)
+        choice = ColumnChoice(vectors={"a": "a_column", "b": "b_column"})
+        for item in open_source(Path(folder), choice, NAMED).batches(batch_rows, NAMED, told.append):
+            for key, vector in zip(key_list(item.batch.keys), item.batch.vectors, strict=True):
+                parts = {column.name: column.of(vector).tolist() for column in NAMED.layout.columns}
+                points[key] = {name: part for name, part in parts.items() if not np.isnan(part).all()}
+    good = {number: row for number, row in enumerate(rows) if all(len(vector) == DIM for vector in row.values())}
+    assert points == good
+    assert [bad_row.place.file_row for bad_row in told] == [row for row in range(len(rows)) if row not in good]
+    for bad_row in told:
+        wrong = min(name for name, vector in rows[bad_row.place.file_row].items() if len(vector) != DIM)
+        assert bad_row.reason.startswith(f"column `{wrong}_column`: the vector has ")
 
 
 def sample_file() -> bytes:
@@ -141,7 +179,7 @@ def test_damage_is_rows_or_a_sentence(damage: list[tuple[int, int]], length: int
         sentence = None
         try:
             source = open_source(path)
-            read_count = sum(item.row_count for item in source.batches(7, source.dim, told.append))
+            read_count = sum(item.row_count for item in source.batches(7, spec_of(dim=DIM), told.append))
         except ShoalError as error:
             sentence = error.message
     if sentence is None:

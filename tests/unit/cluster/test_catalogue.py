@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cluster import catalogue as catalogue_module
+from cluster.aliases import CreateAlias, DeleteAlias
 from cluster.catalogue import CATALOGUE_FILE, PREVIOUS_FILE, CatalogueFile, decode_catalogue, encode_catalogue
 from cluster.catalogue_model import Catalogue, check_settings, new_catalogue
 from shards.distance import Distance
@@ -58,6 +59,54 @@ def test_a_collection_lies_on_the_first_shards() -> None:
     for count in (0, 4):
         with pytest.raises(LimitExceeded, match="has 3 shards"):
             catalogue.creating("x", UID, SPEC, count)
+
+
+def test_aliases_go_with_their_collection_and_with_no_other() -> None:
+    catalogue = make_catalogue().creating("other", OTHER_UID, SPEC, None).moved(OTHER_UID, "ready")
+    catalogue = catalogue.with_aliases([CreateAlias("a", "words"), CreateAlias("b", "other")])
+    assert catalogue.aliases == {"a": "words", "b": "other"}
+    gone = catalogue.moved(UID, "deleting")
+    assert gone.aliases == {"b": "other"}
+    again = (
+        gone.creating("words", "c" * 32, SPEC, None)
+        .moved("c" * 32, "ready")
+        .with_aliases([CreateAlias("a", "words")])
+    )
+    assert again.forgotten(UID).aliases == {"a": "words", "b": "other"}
+    rolled_back = again.creating("third", "d" * 32, SPEC, None).moved("d" * 32, "deleting")
+    assert rolled_back.aliases == again.aliases
+
+
+def test_a_name_is_a_collection_or_an_alias() -> None:
+    catalogue = make_catalogue().creating("coming", OTHER_UID, SPEC, None)
+    for name in ("words", "coming"):
+        with pytest.raises(Conflict, match=f"Collection `{name}` already exists!"):
+            catalogue.with_aliases([CreateAlias(name, "words")])
+    with pytest.raises(NotFound, match="Collection `coming` doesn't exist!"):
+        catalogue.with_aliases([CreateAlias("a", "coming")])
+    named = catalogue.with_aliases([CreateAlias("a", "words")])
+    with pytest.raises(InvalidRequest, match="Collection `a` can't be created: there is an alias of this name"):
+        named.creating("a", "c" * 32, SPEC, None)
+    assert named.with_aliases([DeleteAlias("a")]).creating("a", "c" * 32, SPEC, None).find("a") is not None
+    with pytest.raises(NotFound):
+        named.find_ready("a")
+
+
+def test_settings_are_kept_and_changed() -> None:
+    catalogue = new_catalogue("c", "n", 2).creating("words", UID, SPEC, None, {"metadata": {"a": 1}})
+    with pytest.raises(NotFound, match="Collection `words` doesn't exist!"):
+        catalogue.with_settings("words", {"metadata": {}})
+    changed = catalogue.moved(UID, "ready").with_settings("words", {"metadata": {"b": 2}})
+    assert changed.collections[UID].settings == '{"metadata":{"a":1,"b":2}}'
+    assert changed.collections[UID].spec == SPEC
+    assert decode_catalogue(encode_catalogue(changed), "catalogue") == changed
+
+
+def test_a_catalogue_from_before_aliases_is_read() -> None:
+    catalogue = make_catalogue()
+    body = catalogue.model_dump(mode="json")
+    del body["aliases"], body["collections"][UID]["settings"]
+    assert Catalogue.model_validate(body) == catalogue
 
 
 def test_settings_that_contradict_the_files_are_refused() -> None:

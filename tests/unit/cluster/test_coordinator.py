@@ -12,10 +12,13 @@ import pytest
 import uvloop
 
 from cluster.coordinator import Coordinator
-from cluster.requests import SearchRequest
+from cluster.requests import OrderBy, ScrollRequest, SearchRequest, Selection, UpsertCondition
 from shards.batch import PointBatch, make_batch
 from shards.distance import Distance
 from shards.errors import Conflict, DeadlineExceeded, DimensionMismatch, NotFound, ShardUnavailable
+from shards.field_schema import FieldSchema
+from shards.filters.indexes import FieldKind
+from shards.point_change import ChangeKind, PointChange
 from shards.point_ids import UUID_BASE, key_array
 from shards.schema import CollectionSpec, VectorSpec
 from tests.local_cluster import LocalCluster
@@ -80,7 +83,7 @@ def test_a_score_threshold_cuts(tmp_path: Path) -> None:
 
 def test_writes_are_seen_by_every_later_read(tmp_path: Path) -> None:
     async def steps(_: LocalCluster, coordinator: Coordinator) -> Any:
-        await coordinator.delete("things", [1, 2, UUID_BASE + 3, 10**9], DEADLINE_S)
+        await coordinator.delete("things", Selection(keys=[1, 2, UUID_BASE + 3, 10**9]), DEADLINE_S)
         moved = make_batch(key_array([4]), VECTORS[:1] + 100, [b"{}"])
         await coordinator.upsert("things", moved, DEADLINE_S)
         records = await coordinator.retrieve("things", [4, 1, 5], True, True, DEADLINE_S)
@@ -157,3 +160,53 @@ def test_what_the_caller_gets_wrong_is_said(tmp_path: Path) -> None:
         assert not await coordinator.delete_collection("things", DEADLINE_S)
 
     run(tmp_path, steps)
+
+
+def test_scrolling_shows_every_point_once_over_all_shards(tmp_path: Path) -> None:
+    async def steps(_: LocalCluster, coordinator: Coordinator) -> Any:
+        found, offset = [], None
+        while True:
+            page = await coordinator.scroll("things", ScrollRequest(17, offset=offset), DEADLINE_S)
+            found += page.records
+            if (offset := page.next_key) is None:
+                break
+        ordered = await coordinator.scroll("things", ScrollRequest(9, order_by=OrderBy("n", True)), DEADLINE_S)
+        return found, ordered
+
+    found, ordered = run(tmp_path, steps)
+    keys = [record.key for record in found]
+    assert keys == sorted(keys)
+    assert sorted(map(number_of, keys)) == list(range(COUNT))
+    assert ordered.order_values == list(range(COUNT - 1, COUNT - 10, -1))
+    assert [number_of(record.key) for record in ordered.records] == ordered.order_values
+
+
+def test_filters_select_what_is_found_counted_changed_and_deleted(tmp_path: Path) -> None:
+    small, tagged = b'{"must":{"key":"n","range":{"lt":20}}}', b'{"must":{"key":"tag","match":{"value":"x"}}}'
+
+    async def steps(_: LocalCluster, coordinator: Coordinator) -> Any:
+        await coordinator.create_index("things", "n", FieldSchema(kind=FieldKind.INTEGER), DEADLINE_S)
+        near = await coordinator.search("things", ask(VECTORS[150], 30, filter=small), DEADLINE_S)
+        change = PointChange(kind=ChangeKind.SET, payload={"tag": "x"})
+        await coordinator.change("things", Selection(filter=small), change, DEADLINE_S)
+        await coordinator.change("things", Selection(keys=[50, UUID_BASE + 51, 10**9]), change, DEADLINE_S)
+        counted = await coordinator.count("things", DEADLINE_S, tagged)
+        held_back = make_batch(key_array([1, 10**6]), VECTORS[:2], [b"{}", b"{}"])
+        await coordinator.upsert("things", held_back, DEADLINE_S, UpsertCondition("insert_only"))
+        await coordinator.delete("things", Selection(filter=tagged), DEADLINE_S)
+        fields = [statistics.fields for statistics in await coordinator.statistics("things", DEADLINE_S)]
+        return near.hits[0].keys, counted, await coordinator.count("things", DEADLINE_S), fields
+
+    near, counted, left, fields = run(tmp_path, steps)
+    assert sorted(map(number_of, near)) == list(range(20))
+    assert (counted, left) == (22, COUNT + 1 - 22)
+    assert [field["n"]["schema"]["kind"] for field in fields] == ["integer", "integer"]
+
+
+def test_an_index_that_is_taken_back_is_gone(tmp_path: Path) -> None:
+    async def steps(_: LocalCluster, coordinator: Coordinator) -> Any:
+        await coordinator.create_index("things", "n", FieldSchema(kind=FieldKind.INTEGER), DEADLINE_S)
+        found = [await coordinator.delete_index("things", "n", DEADLINE_S) for _ in range(2)]
+        return found, [one.fields for one in await coordinator.statistics("things", DEADLINE_S)]
+
+    assert run(tmp_path, steps) == ([True, False], [{}, {}])

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from cluster import supervision
+from cluster.aliases import CreateAlias, RenameAlias
 from cluster.state import ClusterState
 from cluster.supervision import ShardGone, ShardSilent, Supervision, SupervisorSettings
 from shards.disk import write_durably
@@ -251,6 +252,57 @@ def test_a_creation_that_a_crash_interrupted_is_rolled_forward(tmp_path: Path) -
         world.shards[1].silent = False
         await eventually(second, lambda state: "words" in state.collections)
         assert world.shards[0].made == world.shards[1].made
+
+    run(tmp_path, story)
+
+
+def test_aliases_and_settings_outlive_the_supervisor(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        first = await world.supervisor()
+        for name in ("old", "new"):
+            await first.create_collection(name, SPEC, None, {"metadata": {"name": name}})
+        shown = await first.change_aliases([CreateAlias("live", "old"), CreateAlias("test", "new")])
+        assert shown.aliases == {"live": "old", "test": "new"}
+        with pytest.raises(NotFound):
+            await first.change_aliases([CreateAlias("live", "new"), RenameAlias("gone", "other")])
+        await first.update_collection("old", {"metadata": {"is": "old"}})
+        second = await world.supervisor()
+        state = await second.cluster_state(shown.version, 5)
+        assert state.aliases == shown.aliases
+        assert state.collections["old"].settings == '{"metadata":{"name":"old","is":"old"}}'
+        assert state.find("test") == state.collections["new"]
+        world.shards[1].silent = True
+        assert (await second.delete_collection("old")).aliases == {"test": "new"}
+        assert (await (await world.supervisor()).cluster_state(0, 5)).aliases == {"test": "new"}
+
+    run(tmp_path, story)
+
+
+def test_a_change_is_shown_once_and_no_change_is_not_shown(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        supervisor = await world.supervisor()
+        await supervisor.create_collection("words", SPEC, None, {"metadata": {"a": 1}})
+        first = await supervisor.change_aliases([CreateAlias("a", "words")])
+        assert await supervisor.change_aliases([CreateAlias("a", "words")]) == first
+        assert (await supervisor.update_collection("words", {"metadata": {"a": 1}})).version == first.version
+        assert (await supervisor.update_collection("words", {"metadata": {"a": True}})).version > first.version
+
+    run(tmp_path, story)
+
+
+def test_a_full_disk_leaves_the_aliases_as_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async def story(world: World) -> None:
+        supervisor = await world.supervisor()
+        await supervisor.create_collection("words", SPEC, None)
+        with monkeypatch.context() as disk:
+            disk.setattr("cluster.catalogue.write_durably", full)
+            with pytest.raises(StorageFull):
+                await supervisor.change_aliases([CreateAlias("a", "words")])
+        assert (await supervisor.cluster_state(0, 0)).aliases == {}
+        assert (await supervisor.change_aliases([CreateAlias("a", "words")])).aliases == {"a": "words"}
 
     run(tmp_path, story)
 

@@ -6,12 +6,15 @@ It keeps the promises of `ClusterApi` one point at a time, with dictionaries, so
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import orjson
 
+from cluster.aliases import AliasAction, change_aliases
+from cluster.collection_settings import encode_settings, merge_settings
 from cluster.requests import (
     ANY_POINT,
     CollectionStatistics,
@@ -30,7 +33,7 @@ from cluster.shard_map import even_map
 from cluster.state import ClusterState, CollectionState, ShardAddress, ShardState
 from shards.batch import PointBatch, Vectors
 from shards.distance import exact_distances, passes_threshold, scores
-from shards.errors import Conflict, NotFound
+from shards.errors import Conflict, InvalidRequest, NotFound
 from shards.field_schema import FieldSchema
 from shards.filters.dates import instant
 from shards.filters.parsing import FilterLimits, decode_filter
@@ -229,26 +232,48 @@ class FakeCluster(FakePointWrites):
     points: dict[str, Points] = field(default_factory=dict)
     fields: dict[str, dict[str, FieldSchema]] = field(default_factory=dict)
     held: dict[str, CollectionState] = field(default_factory=dict)
+    aliases: dict[str, str] = field(default_factory=dict)
+    unseen: dict[str, str] = field(default_factory=dict)
 
     @property
     def state(self) -> ClusterState:
         address = ShardAddress(host="127.0.0.1", port=7)
         shard = ShardState(shard_id=0, node_id="node", address=address, incarnation="a")
-        return ClusterState(version=1, cluster_id="fake", shards=(shard,), collections=dict(self.held))
+        return ClusterState(
+            version=1, cluster_id="fake", shards=(shard,), collections=dict(self.held), aliases=dict(self.aliases)
+        )
+
+    @property
+    def catalogue(self) -> FakeCatalogue:
+        return FakeCatalogue(self)
 
     async def create_collection(
-        self, name: str, spec: CollectionSpec, shard_count: int | None, deadline_s: float
+        self,
+        name: str,
+        spec: CollectionSpec,
+        shard_count: int | None,
+        deadline_s: float,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
         self._called(None, deadline_s)
         if name in self.held:
             raise Conflict(f"Wrong input: Collection `{name}` already exists!")
-        shard_map = even_map([0], epoch=1)
-        self.held[name] = CollectionState(name=name, uid="0" * 32, spec=spec, shard_map=shard_map, status="ready")
+        if name in self.aliases:
+            raise InvalidRequest(f"`{name}` is an alias")
+        self.held[name] = CollectionState(
+            name=name,
+            uid="0" * 32,
+            spec=spec,
+            shard_map=even_map([0], epoch=1),
+            status="ready",
+            settings=encode_settings(settings or {}),
+        )
         self.points[name], self.fields[name] = {}, {}
 
     async def delete_collection(self, name: str, deadline_s: float) -> bool:
         self._called(None, deadline_s)
         self.points.pop(name, None)
+        self.aliases = {alias: target for alias, target in self.aliases.items() if target != name}
         return self.held.pop(name, None) is not None
 
 
@@ -268,6 +293,29 @@ def _in_order(points: Points, order_by: OrderBy) -> list[tuple[float, int]]:
     if start is not None:
         valued = {(value, key) for value, key in valued if (value <= start if order_by.descends else value >= start)}
     return sorted(valued, key=lambda one: (-one[0] if order_by.descends else one[0], one[1]))
+
+
+class FakeCatalogue:
+    """What `ClusterApi.catalogue` promises, on the cluster's own aliases and collections."""
+
+    def __init__(self, cluster: FakeCluster) -> None:
+        self._cluster = cluster
+
+    async def refresh(self) -> None:
+        """There is one state, and it is the newest; `unseen` is what another router made."""
+        self._cluster.aliases.update(self._cluster.unseen)
+
+    async def change_aliases(self, actions: Sequence[AliasAction], deadline_s: float) -> None:
+        cluster = self._cluster
+        cluster._called(deadline_s)
+        cluster.aliases = change_aliases(cluster.aliases, actions, cluster.held, cluster.held)
+
+    async def update_collection(self, name: str, changes: Mapping[str, Any], deadline_s: float) -> None:
+        cluster = self._cluster
+        cluster._called(deadline_s)
+        found = cluster.collection(name)
+        settings = merge_settings(found.settings, changes)
+        cluster.held[found.name] = found.model_copy(update={"settings": settings})
 
 
 def _query_hits(held: list[tuple[int, FakePoint]], distances: list[float], request: SearchRequest) -> QueryHits:

@@ -77,7 +77,8 @@ def test_a_trailing_slash_names_the_same_collection(client: AsgiClient) -> None:
     ("method", "path", "allow"),
     [
         ("GET", "/collections/c/points/query", "POST"),
-        ("POST", "/collections/c", "GET, PUT, DELETE"),
+        ("POST", "/collections/c", "GET, PUT, PATCH, DELETE"),
+        ("POST", "/collections/c/aliases", "GET"),
         ("DELETE", "/collections/c/points/7", "GET"),
         ("HEAD", "/", "GET"),
     ],

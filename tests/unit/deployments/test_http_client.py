@@ -2,50 +2,28 @@
 
 from __future__ import annotations
 
-import socket
-import threading
 from collections.abc import Iterator
 from importlib.metadata import version
 
 import numpy as np
 import pytest
-import uvicorn
 from qdrant_client import QdrantClient, models
 from qdrant_client.common.version_check import is_compatible
 from qdrant_client.http.exceptions import UnexpectedResponse
 
 from deployments.http_app import HttpApp
 from deployments.limits import LimitSettings
+from tests.http_server import serving
 from tests.unit.deployments.fake_cluster import FakeCluster
+from tests.unit.deployments.served import served
 
 TEXT_ID = "936da01f-9abd-4d9d-80c7-02af85c822a8"
 
 
-class Server(uvicorn.Server):
-    """Says when it listens, so that nobody has to poll."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.ready = threading.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.ready.set()
-
-
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    app = HttpApp(FakeCluster(), LimitSettings(), "0")
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = Server(uvicorn.Config(app, log_level="warning", http="httptools", ws="none", lifespan="on"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
-        thread.start()
-        try:
-            assert server.ready.wait(30)
-            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join(30)
+    with serving(HttpApp(FakeCluster(), LimitSettings(), "0")) as url:
+        yield url
 
 
 @pytest.fixture

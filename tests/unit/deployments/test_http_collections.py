@@ -49,7 +49,7 @@ def test_description_has_what_clients_need(client: AsgiClient) -> None:
     found = client.call("GET", "/collections/words").result
     assert (found["status"], found["optimizer_status"], found["payload_schema"]) == ("green", "ok", {})
     assert (found["points_count"], found["segments_count"], found["indexed_vectors_count"]) == (1, 1, 0)
-    assert found["config"]["params"]["vectors"] == PLAIN | {"hnsw_config": {"m": 24, "ef_construct": 99}}
+    assert found["config"]["params"]["vectors"] == PLAIN | {"hnsw_config": {"m": 24}}
     assert found["config"]["params"]["shard_number"] == 1
     assert found["config"]["hnsw_config"]["m"] == 8  # what a vector does not say, the collection does
     assert found["config"]["hnsw_config"]["ef_construct"] == 99
@@ -93,7 +93,6 @@ def test_configuration_that_changes_no_answer_is_accepted(client: AsgiClient) ->
         ({"vectors": {"image": PLAIN | {"datatype": "uint8"}}}, "vectors.image.datatype"),
         ({"vectors": PLAIN, "sharding_method": "custom"}, "sharding_method"),
         ({"vectors": PLAIN, "strict_mode_config": {"enabled": True}}, "strict mode"),
-        ({"vectors": PLAIN, "metadata": {"a": 1}}, "metadata"),
         ({"vectors": {}}, "without a vector"),
         ({}, "without a vector"),
     ],

@@ -12,9 +12,12 @@ import pytest
 
 from deployments.loading.bad_rows import BadRow, RejectsFile, RowPlace, fail
 from deployments.loading.schema import ColumnChoice
-from deployments.loading.source import ParquetSource, SourceBatch, open_source
+from deployments.loading.source import ParquetSource, SourceBatch, SourceVector, open_source
+from shards.distance import Distance
 from shards.errors import DimensionMismatch, InvalidRequest, NotFound
 from shards.point_ids import key_list
+from shards.schema import CollectionSpec, VectorSpec
+from tests.shard_oracle import spec_of
 
 FIXED = pa.list_(pa.float32(), 2)
 RAGGED = pa.list_(pa.float64())
@@ -32,7 +35,7 @@ def write(path: Path, table: pa.Table, **options: Any) -> Path:
 
 
 def read(source: ParquetSource, batch_rows: int = 4, dim: int = 2) -> list[SourceBatch]:
-    return list(source.batches(batch_rows, dim, fail))
+    return list(source.batches(batch_rows, spec_of(dim=dim), fail))
 
 
 def keys_of(batches: list[SourceBatch]) -> list[int]:
@@ -41,7 +44,7 @@ def keys_of(batches: list[SourceBatch]) -> list[int]:
 
 def test_a_file_in_batches_that_stay_within_row_groups(tmp_path: Path) -> None:
     source = open_source(write(tmp_path / "words.parquet", words(0, 10), row_group_size=6))
-    assert (source.row_count, source.dim, source.vector_column) == (10, 2, "vector")
+    assert (source.row_count, source.vectors) == (10, [SourceVector("", "vector", 2, True)])
     assert (source.id_column, source.payload_columns) == (None, ("word",))
     assert source.describe() == (
         "words.parquet: 10 rows, vectors of 2 from `vector`, ids generated from row numbers, payload `word`"
@@ -84,7 +87,7 @@ def test_ids_and_payload_as_chosen(tmp_path: Path) -> None:
 def test_the_dimension_of_a_plain_list_is_that_of_its_first_vector(tmp_path: Path) -> None:
     vectors = pa.array([None] * 300 + [[], [1, 2, 3], [1]], RAGGED)
     source = open_source(write(tmp_path / "f.parquet", pa.table({"v": vectors}), row_group_size=100))
-    assert source.dim == 3
+    assert source.vectors == [SourceVector("", "v", 3, False)]
 
 
 def test_payload_numbers_that_became_null_are_counted(tmp_path: Path) -> None:
@@ -92,6 +95,61 @@ def test_payload_numbers_that_became_null_are_counted(tmp_path: Path) -> None:
     (batch,) = read(open_source(write(tmp_path / "f.parquet", table)))
     assert batch.nulled_count == 1
     assert batch.batch.payload(0) == b'{"word":"w0","x":null}'
+
+
+NEWS = CollectionSpec(
+    vectors={
+        "title": VectorSpec(size=2, distance=Distance.COSINE),
+        "image": VectorSpec(size=3, distance=Distance.EUCLID),
+        "audio": VectorSpec(size=1, distance=Distance.DOT),
+    }
+)
+
+
+def news(**columns: list[list[float] | None]) -> pa.Table:
+    return pa.table({"id": [7, 8], **{name: pa.array(values, RAGGED) for name, values in columns.items()}})
+
+
+def test_named_vectors_and_those_that_are_missing(tmp_path: Path) -> None:
+    path = write(tmp_path / "f.parquet", news(title=[[1, 2], [3, 4]], image=[None, [5, 6, 7]], other=[[0], None]))
+    source = open_source(path, collection=NEWS)
+    assert source.vectors == [SourceVector("image", "image", 3, False), SourceVector("title", "title", 2, False)]
+    assert source.missing == ["audio"]
+    assert source.describe() == (
+        "f.parquet: 2 rows, vector `image` of 3 from `image`, vector `title` of 2 from `title`, no vector `audio`,"
+        " ids from `id`, payload `other`"
+    )
+    (item,) = source.batches(4, NEWS, fail)
+    assert [repr(row) for row in item.batch.vectors.tolist()] == [
+        "[nan, nan, nan, nan, 1.0, 2.0]",
+        "[nan, 5.0, 6.0, 7.0, 3.0, 4.0]",
+    ]
+    assert [item.batch.payload(row) for row in range(2)] == [b'{"other":[0.0]}', b"{}"]
+
+
+def test_named_vectors_of_a_new_collection_are_the_columns_that_were_chosen(tmp_path: Path) -> None:
+    path = write(tmp_path / "f.parquet", news(a=[[1], None], b=[[1, 2], [3, 4]]))
+    source = open_source(path, ColumnChoice(vectors={"title": "b", "": "a"}))
+    assert source.describe() == (
+        "f.parquet: 2 rows, unnamed vector of 1 from `a`, vector `title` of 2 from `b`, ids from `id`, payload none"
+    )
+    assert source.missing == []
+
+
+def test_a_column_without_any_vector_fits_where_the_size_is_known(tmp_path: Path) -> None:
+    path = write(tmp_path / "f.parquet", news(title=[[1, 2], [3, 4]], image=[None, None]))
+    source = open_source(path, collection=NEWS)
+    assert "vector `image`, null in every row, from `image`" in source.describe()
+    (item,) = source.batches(4, NEWS, fail)
+    assert item.row_count == 2
+    with pytest.raises(InvalidRequest, match="no row has a vector in column `image`"):
+        open_source(path, ColumnChoice(vectors={"image": "image"}))
+
+
+def test_a_vector_that_the_collection_does_not_have(tmp_path: Path) -> None:
+    source = open_source(write(tmp_path / "f.parquet", words(0, 2)), ColumnChoice(vectors={"a": "vector"}))
+    with pytest.raises(InvalidRequest, match="Not existing vector name error: a"):
+        next(source.batches(10, NEWS, fail))
 
 
 @pytest.fixture
@@ -104,19 +162,19 @@ def flawed(tmp_path: Path) -> Path:
 
 
 def test_fail_stops_at_the_first_bad_row_with_its_place(flawed: Path) -> None:
-    batches = open_source(flawed).batches(2, 2, fail)
+    batches = open_source(flawed).batches(2, spec_of(dim=2), fail)
     assert next(batches).row_count == 2
     with pytest.raises(InvalidRequest) as refusal:
         next(batches)
     assert refusal.value.message == (
-        "flawed.parquet: row group 0, row 2 (file row 2): the vector has 3 components, expected 2"
+        "flawed.parquet: row group 0, row 2 (file row 2): column `v`: the vector has 3 components, expected 2"
     )
 
 
 def test_rejects_are_written_down_and_the_rest_is_read(flawed: Path, tmp_path: Path) -> None:
     rejects = RejectsFile(tmp_path / "rejects.jsonl")
     with rejects:
-        batches = list(open_source(flawed).batches(3, 2, rejects))
+        batches = list(open_source(flawed).batches(3, spec_of(dim=2), rejects))
     assert keys_of(batches) == [100, 101, 103, 104, 105, 107]
     assert [(len(item.batch), item.rejected_count) for item in batches] == [(2, 1), (2, 0), (2, 1), (0, 1)]
     assert rejects.count == 3
@@ -127,10 +185,10 @@ def test_rejects_are_written_down_and_the_rest_is_read(flawed: Path, tmp_path: P
         "row": 2,
         "file_row": 2,
         "id": 102,
-        "reason": "the vector has 3 components, expected 2",
+        "reason": "column `v`: the vector has 3 components, expected 2",
     }
     assert [(line["row_group"], line["row"], line["file_row"], line["id"], line["reason"]) for line in lines[1:]] == [
-        (1, 1, 6, 106, "the vector is null"),
+        (1, 1, 6, 106, "column `v`: the vector is null"),
         (1, 3, 8, -1, "the id -1 is negative"),
     ]
 
@@ -138,7 +196,7 @@ def test_rejects_are_written_down_and_the_rest_is_read(flawed: Path, tmp_path: P
 def test_generated_ids_count_bad_rows_too(flawed: Path) -> None:
     told: list[BadRow] = []
     source = open_source(flawed, ColumnChoice(generate_ids=True))
-    assert keys_of(list(source.batches(3, 2, told.append))) == [0, 1, 3, 4, 5, 7, 8]
+    assert keys_of(list(source.batches(3, spec_of(dim=2), told.append))) == [0, 1, 3, 4, 5, 7, 8]
     assert [bad_row.id for bad_row in told] == [2, 6]
 
 
@@ -167,7 +225,7 @@ def test_a_declared_width_that_cannot_fit_is_refused_at_once(tmp_path: Path) -> 
     source = open_source(write(tmp_path / "f.parquet", words(0, 2)))
     told: list[BadRow] = []
     with pytest.raises(DimensionMismatch, match="have 2 components, expected 5"):
-        next(source.batches(10, 5, told.append))
+        next(source.batches(10, spec_of(dim=5), told.append))
     assert told == []
 
 
@@ -201,7 +259,7 @@ def test_a_damaged_page_is_named_by_its_row_group(tmp_path: Path) -> None:
     path = write(tmp_path / "f.parquet", words(0, 10), row_group_size=5, compression="none", write_page_checksum=True)
     content = path.read_bytes()
     path.write_bytes(content.replace(b"w7", b"w8"))  # row 7 is in row group 1
-    batches = open_source(path).batches(5, 2, fail)
+    batches = open_source(path).batches(5, spec_of(dim=2), fail)
     next(batches)
     with pytest.raises(InvalidRequest, match=r"^f.parquet: row group 1 can't be read: .*CRC") as refusal:
         next(batches)

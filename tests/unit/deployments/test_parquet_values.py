@@ -14,8 +14,11 @@ import pytest
 
 from deployments.loading.keys import id_as_given, read_keys
 from deployments.loading.payload import encode_payloads
-from deployments.loading.vectors import read_vectors
+from deployments.loading.vectors import read_points, read_vectors
+from shards.distance import Distance
 from shards.point_ids import UUID_BASE, key_list
+from shards.schema import CollectionSpec, VectorSpec
+from tests.shard_oracle import spec_of
 
 NAN, INF = float("nan"), float("inf")
 LISTS = [pa.list_, pa.large_list, lambda kind: pa.list_(kind, 2)]
@@ -76,6 +79,48 @@ def test_no_rows_and_no_good_rows() -> None:
     vectors, reasons = read_vectors(pa.array([None], pa.list_(pa.float32())), 3)
     assert vectors.shape == (1, 3)
     assert reasons == {0: "the vector is null"}
+
+
+@pytest.mark.parametrize("make_list", LISTS)
+def test_a_null_may_be_a_vector_that_is_missing(make_list: Callable[[pa.DataType], pa.DataType]) -> None:
+    column = pa.array([None, [1, 2], None, [3, NAN]], make_list(pa.float32()))
+    vectors, reasons = read_vectors(column, 2, null_is_missing=True)
+    np.testing.assert_equal(vectors[:3], [[NAN, NAN], [1, 2], [NAN, NAN]])
+    assert reasons == {3: "component 1 of the vector is NaN"}
+    assert np.isnan(read_vectors(column.slice(2, 1), 2, null_is_missing=True)[0]).all()
+
+
+def named_spec(**sizes: int) -> CollectionSpec:
+    return CollectionSpec(vectors={name: VectorSpec(size=sizes[name], distance=Distance.DOT) for name in sizes})
+
+
+def test_vectors_stand_in_a_row_by_their_names() -> None:
+    rows = rows_of(
+        t=pa.array([[1, 2], None, [3, 4], [5]], pa.list_(pa.float64())),
+        i=pa.array([[6], None, None, None], pa.list_(pa.float32(), 1)),
+    )
+    vectors, reasons = read_points(rows, {"title": "t", "image": "i"}, named_spec(title=2, audio=1, image=1))
+    expected = [[NAN, 6, 1, 2], [NAN] * 4, [NAN, NAN, 3, 4]]  # audio, image, title
+    np.testing.assert_equal(vectors[:3], expected)
+    assert reasons == {3: "column `t`: the vector has 1 components, expected 2"}
+
+
+def test_the_first_vector_that_is_bad_is_the_reason() -> None:
+    rows = rows_of(x=pa.array([[1], [NAN]], pa.list_(pa.float32())), y=pa.array([[], [1, 1]], pa.list_(pa.float32())))
+    for columns, reason in [
+        ({"a": "x", "b": "y"}, "column `x`: component 0"),
+        ({"a": "y", "b": "x"}, "column `y`: "),
+    ]:
+        reasons = read_points(rows, columns, named_spec(a=1, b=1))[1]
+        assert sorted(reasons) == [0, 1]
+        assert reasons[1].startswith(reason)
+
+
+def test_an_unnamed_vector_alone_may_not_be_missing() -> None:
+    rows = rows_of(x=pa.array([[1, 2], None], pa.list_(pa.float32())))
+    assert read_points(rows, {"": "x"}, spec_of(dim=2))[1] == {1: "column `x`: the vector is null"}
+    both = CollectionSpec(vectors=spec_of(dim=2).vectors | named_spec(a=1).vectors)
+    np.testing.assert_equal(read_points(rows, {"": "x"}, both)[0], [[1, 2, NAN], [NAN, NAN, NAN]])
 
 
 @pytest.mark.parametrize("kind", ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"])

@@ -19,6 +19,7 @@ def test_codes_are_the_published_ones() -> None:
         "internal",
         "invalid_request",
         "dimension_mismatch",
+        "bad_filter",
         "bad_vector",
         "limit_exceeded",
         "not_supported",

@@ -1,0 +1,75 @@
+"""An ASGI application behind a real socket, on a thread of its own, for tests with unmodified clients."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from deployments.http_app import HttpApp
+from deployments.limits import LimitSettings
+from tests.local_cluster import LocalCluster
+
+
+class Server(uvicorn.Server):
+    """Says when it listens, so that nobody has to poll."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ready = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
+
+
+@contextmanager
+def serving(app: Any) -> Iterator[str]:
+    """The URL of the application."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = Server(uvicorn.Config(app, log_level="warning", http="httptools", ws="none", lifespan="on"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            assert server.ready.wait(30)
+            yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join(30)
+
+
+@contextmanager
+def serving_cluster(folder: Path, shard_count: int) -> Iterator[str]:
+    """The URL of one router over a cluster of shard hosts (tests/local_cluster.py)."""
+    cluster = LocalCluster(folder, shard_count)
+    try:
+        with serving(_Router(cluster)) as url:
+            yield url
+    finally:
+        cluster.stop()
+
+
+class _Router:
+    """The HTTP API over a coordinator that lives on the server's loop, from its start to its end."""
+
+    def __init__(self, cluster: LocalCluster) -> None:
+        self._cluster = cluster
+        self._app: HttpApp | None = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "lifespan":
+            assert self._app is not None
+            await self._app(scope, receive, send)
+            return
+        await receive()
+        coordinator = await self._cluster.connect()
+        self._app = HttpApp(coordinator, LimitSettings(), "0")
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await coordinator.close()
+        await send({"type": "lifespan.shutdown.complete"})

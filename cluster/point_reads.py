@@ -22,7 +22,7 @@ from cluster.requests import (
     SearchRequest,
 )
 from cluster.shard_calls import PATIENCE_S, ShardCalls, target_of
-from cluster.state import CollectionState, CatalogueControl
+from cluster.state import CatalogueControl, CollectionState
 from shards import messages
 from shards.batch import Vectors, encode_keys
 from shards.distance import Distance, passes_threshold, scores

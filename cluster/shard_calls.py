@@ -17,7 +17,7 @@ from cluster.catalogue_calls import CatalogueCalls
 from cluster.fan_out import ShardRequest, fan_out
 from cluster.gather import Outcome
 from cluster.shard_client import ShardClient
-from cluster.state import ClusterState, CollectionState, CatalogueControl
+from cluster.state import CatalogueControl, ClusterState, CollectionState
 from shards.errors import NotFound, ShoalError, StaleEpoch, Unavailable
 from shards.messages import Target
 from shards.wire import Kind

@@ -16,10 +16,10 @@ from qdrant_client import QdrantClient, models
 
 from deployments.http_app import HttpApp
 from deployments.limits import LimitSettings
+from tests.http_server import serving
 from tests.point_calls import NAMED, PLAIN
 from tests.point_story import tell
 from tests.unit.deployments.fake_cluster import FakeCluster
-from tests.unit.deployments.running_app import running_app
 
 STORIES = int(os.environ.get("SHOAL_STORIES", "6"))
 SEED = int(os.environ.get("SHOAL_STORY_SEED", "20261125"))
@@ -28,7 +28,7 @@ LENGTH = 60
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[QdrantClient]:
-    with running_app(HttpApp(FakeCluster(), LimitSettings(), "0")) as url:
+    with serving(HttpApp(FakeCluster(), LimitSettings(), "0")) as url:
         client = QdrantClient(url=url, check_compatibility=False)
         yield client
         client.close()

@@ -15,7 +15,6 @@ from deployments.http_app import HttpApp
 from deployments.limits import LimitSettings
 from tests.http_server import serving
 from tests.unit.deployments.fake_cluster import FakeCluster
-from tests.unit.deployments.served import served
 
 TEXT_ID = "936da01f-9abd-4d9d-80c7-02af85c822a8"
 

@@ -52,7 +52,9 @@ def test_objects_set_in_several_places_are_their_own() -> None:
     assert orjson.loads(twice) == {"a": [{"x": {"y": 2}}, {"x": {"y": 1}}]}
 
 
-@pytest.mark.parametrize("encoded", [b"", b"{", b"[]", b'{"kind":"x"}', b'{"kind":"set","path":"a["}', b'{"kind":"clear","y":1}'])
+@pytest.mark.parametrize(
+    "encoded", [b"", b"{", b"[]", b'{"kind":"x"}', b'{"kind":"set","path":"a["}', b'{"kind":"clear","y":1}']
+)
 def test_what_is_no_change_is_corrupt(encoded: bytes) -> None:
     with pytest.raises(Corrupt, match="a change of points can't be read"):
         decode_change(encoded)

@@ -36,7 +36,9 @@ def points(keys: range | list[int], version: int = 0) -> PointBatch:
 
 def stored(collection: ShardCollection) -> dict[int, dict[str, object]]:
     records = collection.retrieve(key_array(range(1_000)), Want(payloads=True, vectors=True))
-    return {key: orjson.loads(records.batch.payload(row) or b"{}") for row, key in enumerate(key_list(records.batch.keys))}
+    return {
+        key: orjson.loads(records.batch.payload(row) or b"{}") for row, key in enumerate(key_list(records.batch.keys))
+    }
 
 
 def written(folder: Path, *writes: PointWrite, first: int = 40) -> tuple[ShardCollection, list[int]]:
@@ -201,7 +203,13 @@ def _cut(content: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "damage", [_cut, lambda content: b"\x09" + content[1:], lambda content: content[:3], lambda content: content[:1] + b"\x07" + content[2:]]
+    "damage",
+    [
+        _cut,
+        lambda content: b"\x09" + content[1:],
+        lambda content: content[:3],
+        lambda content: content[:1] + b"\x07" + content[2:],
+    ],
 )
 def test_damaged_bytes_are_corrupt(damage: Callable[[bytes], bytes]) -> None:
     encoded = PointWrite(WriteKind.DELETE, filter=EVEN).encode()

@@ -105,7 +105,10 @@ def test_a_filter_is_kept_to(collection: ShardCollection) -> None:
     ("order", "expected"),
     [
         (Order(parse_path("n")), [(-7, 18), (1, 3), (2.5, 6), (5, 0), (5, 3), (5, UUIDS[3]), (1704067200000000, 9)]),
-        (Order(parse_path("n"), True), [(1704067200000000, 9), (5, 0), (5, 3), (5, UUIDS[3]), (2.5, 6), (1, 3), (-7, 18)]),
+        (
+            Order(parse_path("n"), True),
+            [(1704067200000000, 9), (5, 0), (5, 3), (5, UUIDS[3]), (2.5, 6), (1, 3), (-7, 18)],
+        ),
         (Order(parse_path("n"), False, 2.5), [(2.5, 6), (5, 0), (5, 3), (5, UUIDS[3]), (1704067200000000, 9)]),
         (Order(parse_path("n"), True, 2.5), [(2.5, 6), (1, 3), (-7, 18)]),
         (Order(parse_path("nothing")), []),

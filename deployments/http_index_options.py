@@ -9,10 +9,11 @@ Two of those are let through all the same, because nearly every text index is de
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from deployments.http_config_models import Memory
 from shards.errors import NotSupported
 from shards.filters.indexes import FieldKind
 
@@ -37,7 +38,7 @@ class IndexOptions(BaseModel):
 
     type: str
     on_disk: bool | None = None
-    memory: Literal["cold", "cached", "pinned"] | None = None
+    memory: Memory | None = None
     enable_hnsw: bool | None = None
     nested: Annotated[Any, _only("`nested` of an index")] = None
 

@@ -111,13 +111,21 @@ class UpsertBody(_Body):
     update_mode: Literal["upsert", "insert_only", "update_only"] | None = None
 
 
-class RetrieveBody(_Body):
-    """`with_vectors` is another spelling of `with_vector`."""
+class _Showing(_Body):
+    """What an answer shows of points. `with_vectors` is another spelling of `with_vector`."""
 
-    ids: list[Any]
     with_payload: Any = None
     with_vector: Any = None
     with_vectors: Any = None
+
+    @property
+    def vectors_shown(self) -> Any:
+        """What either spelling asks for."""
+        return self.with_vector if self.with_vectors is None else self.with_vectors
+
+
+class RetrieveBody(_Showing):
+    ids: list[Any]
     shard_key: _NoShardKey = None
 
 
@@ -193,15 +201,12 @@ class OrderByBody(_Body):
     start_from: Any = None
 
 
-class ScrollBody(_Body):
+class ScrollBody(_Showing):
     """One page of points. `order_by`: a path alone, or an object."""
 
     offset: Any = None
     limit: Count | None = None
     filter: Any = None
-    with_payload: Any = None
-    with_vector: Any = None
-    with_vectors: Any = None
     order_by: OrderByBody | str | None = None
     shard_key: _NoShardKey = None
 
@@ -223,16 +228,13 @@ class SearchParameters(_Body):
     idf: Any = None
 
 
-class _Search(_Body):
+class _Search(_Showing):
     """What every form of search has."""
 
     filter: Any = None
     params: SearchParameters | None = None
     score_threshold: float | None = None
     offset: Natural | None = None
-    with_payload: Any = None
-    with_vector: Any = None
-    with_vectors: Any = None
     shard_key: _NoShardKey = None
 
 

@@ -38,7 +38,7 @@ async def retrieve_points(context: HttpContext, request: Request) -> Reply:
     body = parse_body(RetrieveBody, request.body)
     selection = parse_selection(body.with_payload, default=True)
     spec = context.cluster.collection(request.collection).spec
-    vectors = parse_vector_selection(spec, body.with_vector if body.with_vectors is None else body.with_vectors)
+    vectors = parse_vector_selection(spec, body.vectors_shown)
     keys = parse_keys(body.ids, "ids[{}]", context.limits)
     deadline_s = request.deadline_s(context.limits)
     found = await context.cluster.retrieve(request.collection, keys, selection.wanted, vectors.wanted, deadline_s)

@@ -28,7 +28,7 @@ async def scroll_points(context: HttpContext, request: Request) -> Reply:
     body = parse_body(ScrollBody, request.body or b"{}")
     spec = context.cluster.collection(request.collection).spec
     selection = parse_selection(body.with_payload, default=True)
-    vectors = parse_vector_selection(spec, body.with_vector if body.with_vectors is None else body.with_vectors)
+    vectors = parse_vector_selection(spec, body.vectors_shown)
     asked = _asked(body, context.limits)._replace(with_payload=selection.wanted, with_vectors=vectors.wanted)
     page = await context.cluster.scroll(request.collection, asked, request.deadline_s(context.limits))
     points = records(page.records, selection, vectors)

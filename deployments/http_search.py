@@ -120,8 +120,7 @@ async def _search_one(context: HttpContext, request: Request, body: QueryBody) -
 
 
 def _shown(body: QueryBody, spec: CollectionSpec) -> _Shown:
-    with_vector = body.with_vector if body.with_vectors is None else body.with_vectors
-    return _Shown(parse_selection(body.with_payload, default=False), parse_vector_selection(spec, with_vector))
+    return _Shown(parse_selection(body.with_payload, default=False), parse_vector_selection(spec, body.vectors_shown))
 
 
 def _plan(body: QueryBody, shown: _Shown, limits: LimitSettings, place: str = "") -> _Plan:

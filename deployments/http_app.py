@@ -91,6 +91,7 @@ def _names() -> dict[Handler, str]:
         **{f"/collections/{{collection}}/{rest}".rstrip("/"): methods for rest, methods in COLLECTION_ROUTES.items()},
         "/collections/aliases": {"POST": http_aliases.change_aliases},
         "/collections/{collection}/points/{id}": POINT_ROUTE,
+        "/collections/{collection}/index/{field}": INDEX_ROUTE,
     }
     return {handler: f"{method} {path}" for path, methods in tables.items() for method, handler in methods.items()}
 

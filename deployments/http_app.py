@@ -28,7 +28,7 @@ from deployments import (
     http_vector_writes,
 )
 from deployments.cluster_api import ClusterApi
-from deployments.http_errors import BodyTooLarge, UnknownPath, WrongMethod, error_reply
+from deployments.http_errors import BodyTooLarge, MissingPoint, UnknownPath, WrongMethod, error_reply
 from deployments.http_message import Handler, HttpContext, Reply, Request
 from deployments.limits import LimitSettings
 from shards.errors import NotFound
@@ -143,6 +143,8 @@ class HttpApp:
         request.collection = cluster.state.resolve(request.named)
         try:
             return await handler(self._context, request)
+        except MissingPoint:
+            raise  # what was there is written, and must not be written elsewhere as well
         except NotFound:
             # What this router took the alias for may be gone because it was moved; looking for the collection has
             # brought the newest state.

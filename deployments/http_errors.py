@@ -47,6 +47,12 @@ class UnknownPath(NotFound):
     code = "unknown_path"
 
 
+class MissingPoint(NotFound):
+    """A write named a point that is not there; the others of its points were written."""
+
+    code = "missing_point"
+
+
 class WrongMethod(InvalidRequest):
     """`methods` are those that the path has."""
 

@@ -16,11 +16,11 @@ from pydantic import BaseModel
 
 from cluster.requests import Selection, UpsertCondition, WriteReceipt
 from deployments.cluster_api import ClusterApi
+from deployments.http_errors import MissingPoint
 from deployments.http_json import parse_body
 from deployments.http_message import HttpContext, Reply, Request, success
 from deployments.limits import LimitSettings
 from shards.batch import PointBatch
-from shards.errors import NotFound
 from shards.point_change import PointChange
 from shards.point_ids import key_list, point_id
 from shards.schema import CollectionSpec
@@ -38,7 +38,7 @@ class Sending:
 
 
 class Write(Protocol):
-    """A write that was checked. `send` raises what the cluster raises, and NotFound for a missing point."""
+    """A write that was checked. `send` raises what the cluster raises, and MissingPoint."""
 
     async def send(self, cluster: ClusterApi, how: Sending) -> WriteReceipt: ...
 
@@ -119,7 +119,7 @@ def written(receipt: WriteReceipt, how: Sending) -> bytes:
 
 
 async def _check_all_exist(cluster: ClusterApi, keys: list[int], how: Sending) -> None:
-    """Raises NotFound with the first that is missing."""
+    """Raises MissingPoint with the first that is missing."""
     if not how.waits:
         return
     found = await cluster.retrieve(how.collection, keys, False, False, how.deadline_s)
@@ -127,4 +127,4 @@ async def _check_all_exist(cluster: ClusterApi, keys: list[int], how: Sending) -
         return
     there = {record.key for record in found}
     missing = next(key for key in keys if key not in there)
-    raise NotFound(f"Not found: No point with id {point_id(missing)} found; the others were written")
+    raise MissingPoint(f"Not found: No point with id {point_id(missing)} found; the others were written")

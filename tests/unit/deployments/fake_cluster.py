@@ -307,12 +307,12 @@ class FakeCatalogue:
 
     async def change_aliases(self, actions: Sequence[AliasAction], deadline_s: float) -> None:
         cluster = self._cluster
-        cluster._called(deadline_s)
+        cluster._called(None, deadline_s)
         cluster.aliases = change_aliases(cluster.aliases, actions, cluster.held, cluster.held)
 
     async def update_collection(self, name: str, changes: Mapping[str, Any], deadline_s: float) -> None:
         cluster = self._cluster
-        cluster._called(deadline_s)
+        cluster._called(None, deadline_s)
         found = cluster.collection(name)
         settings = merge_settings(found.settings, changes)
         cluster.held[found.name] = found.model_copy(update={"settings": settings})

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cluster.requests import WriteReceipt
+from cluster.requests import UpsertCondition, WriteReceipt
 from deployments.http_app import HttpApp
 from deployments.limits import LimitSettings
 from shards.batch import PointBatch
@@ -126,10 +126,10 @@ def test_a_write_goes_to_the_collection_that_it_was_prepared_for(client: AsgiCli
     """Even if the alias moves meanwhile: the other collection may have another distance, or size."""
     plain, names = cluster.upsert, []
 
-    async def upsert(name: str, batch: PointBatch, deadline_s: float) -> WriteReceipt:
+    async def upsert(name: str, batch: PointBatch, deadline_s: float, condition: UpsertCondition) -> WriteReceipt:
         cluster.aliases["live"] = "new"
         names.append(name)
-        return await plain(name, batch, deadline_s)
+        return await plain(name, batch, deadline_s, condition)
 
     cluster.upsert = upsert  # type: ignore[method-assign]
     body = {"points": [{"id": 1, "vector": [1, 2]}]}
@@ -140,7 +140,7 @@ def test_a_write_goes_to_the_collection_that_it_was_prepared_for(client: AsgiCli
 def test_a_request_that_finds_its_collection_gone_follows_the_alias(client: AsgiClient, cluster: FakeCluster) -> None:
     """What a router meets that learns of a move and of the deletion after it only as its request fails."""
 
-    async def count(name: str, deadline_s: float) -> int:
+    async def count(name: str, deadline_s: float, encoded_filter: bytes) -> int:
         if name == "old":
             cluster.aliases["live"] = "new"
             raise NotFound("Not found: Collection `old` doesn't exist!")
@@ -150,6 +150,20 @@ def test_a_request_that_finds_its_collection_gone_follows_the_alias(client: Asgi
     assert client.call("POST", "/collections/live/points/count", {}).result == {"count": 7}
     missing = client.call("POST", "/collections/old/points/count", {})
     assert (missing.status, missing.error) == (404, "Not found: Collection `old` doesn't exist!")
+
+
+def test_a_write_that_misses_a_point_is_not_repeated_elsewhere(client: AsgiClient, cluster: FakeCluster) -> None:
+    plain, names = cluster.change, []
+
+    async def change_points(name: str, *rest: Any) -> WriteReceipt:
+        cluster.aliases["live"] = "new"
+        names.append(name)
+        return await plain(name, *rest)
+
+    cluster.change = change_points  # type: ignore[method-assign]
+    answer = client.call("POST", "/collections/live/points/payload/clear?wait=true", {"points": [1]})
+    assert (answer.status, "No point with id 1 found" in answer.error) == (404, True)
+    assert names == ["old"]
 
 
 def test_a_name_that_another_router_made_is_found_at_once(client: AsgiClient, cluster: FakeCluster) -> None:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from deployments.loading.bad_rows import BadRow, BadRowPolicy
     from deployments.loading.load import LoadOrder, LoadReport
     from deployments.loading.schema import ColumnChoice
+    from deployments.loading.source import ParquetSource
     from deployments.loading.target import NewCollection
-    from shards.schema import CollectionSpec
 
 _NEW = "Of a new collection"
 _COLUMNS = "Columns"
@@ -120,7 +120,7 @@ def load(
       shoal load articles.parquet --collection articles --create
       shoal load shards/ -c articles --id doc_id --vector emb --payload title,year
       shoal load dirty.parquet -c articles --rejects dirty.jsonl
-      shoal load articles.parquet -c news --create --vector title=title_emb --vector image=image_emb
+      shoal load news.parquet -c news --create --vector title=t --vector image=i
     """  # fmt: skip
     new = _new_collection(create, distance, m, ef_construction)
     choice = _choice(id_column, generate_ids, vector, payload)
@@ -131,11 +131,9 @@ def load(
 
             policy = stack.enter_context(RejectsFile(rejects))
         from deployments.loading.load import BATCH_ROWS, LoadOrder
-        from deployments.loading.source import open_source
 
         address = cluster_url(data, url)
-        existing = None if create else _spec_of(collection, address)
-        source = open_source(path, choice, existing)
+        source = _source(path, choice, None if create else collection, address)
         order = LoadOrder(source, collection, new, batch_rows or BATCH_ROWS, policy)
         started = perf_counter()
         report = run_load(order, address, read_secret(data))
@@ -170,13 +168,17 @@ def run_load(order: LoadOrder, url: str, secret: bytes) -> LoadReport:
         return runner.run(run(order, HttpControlPlane(client), secret, bar))
 
 
-def _spec_of(collection: str, url: str) -> CollectionSpec | None:
-    """What the collection is like, which decides over the columns; None where there is none: the load will say so."""
+def _source(path: Path, choice: ColumnChoice, existing: str | None, url: str) -> ParquetSource:
+    """The file or folder; a collection that exists decides over its columns."""
     from deployments.http_client import ClusterClient
+    from deployments.loading.source import open_source
+    from deployments.loading.target import existing_spec
 
+    if existing is None:
+        return open_source(path, choice)
     with ClusterClient(url) as client:
-        found = client.state().collections.get(collection)
-    return None if found is None else found.spec
+        spec = existing_spec(existing, client.state())
+    return open_source(path, choice, spec)
 
 
 def _choice(

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from deployments.commands.options import DataOption, JsonOption, UrlOption, cluster_url, read_secret
+from deployments.commands.options import ApiKeyOption, DataOption, JsonOption, UrlOption, cluster_client, read_secret
 from deployments.terminal import LoadBar, note, print_json
 from shards.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from deployments.http_client import ClusterClient
     from deployments.loading.bad_rows import BadRow, BadRowPolicy
     from deployments.loading.load import LoadOrder, LoadReport
     from deployments.loading.schema import ColumnChoice
@@ -106,6 +107,7 @@ def load(
     batch_rows: BatchRowsOption = None,
     data: DataOption = None,
     url: UrlOption = None,
+    api_key: ApiKeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Load points from Parquet into a collection, all or nothing.
@@ -136,7 +138,7 @@ def load(
         source = _source(path, choice, None if create else collection, address)
         order = LoadOrder(source, collection, new, batch_rows or BATCH_ROWS, policy)
         started = perf_counter()
-        report = run_load(order, address, read_secret(data))
+        report = run_load(order, cluster_client(data, url, api_key), read_secret(data))
         elapsed_s = perf_counter() - started
     if as_json:
         print_json({
@@ -151,17 +153,16 @@ def load(
         _tell(report, collection, elapsed_s, rejects)
 
 
-def run_load(order: LoadOrder, url: str, secret: bytes) -> LoadReport:
-    """Run an order with a progress bar. Ctrl-C ends it with nothing left behind: KeyboardInterrupt."""
+def run_load(order: LoadOrder, client: ClusterClient, secret: bytes) -> LoadReport:
+    """Run an order with a progress bar, and close the client. Ctrl-C ends it with nothing left behind: KeyboardInterrupt."""
     import uvloop
 
-    from deployments.http_client import ClusterClient
     from deployments.http_control import HttpControlPlane
     from deployments.loading.load import load as run
 
     note(order.source.describe())
     with (
-        ClusterClient(url) as client,
+        client,
         LoadBar(f"loading `{order.collection}`") as bar,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):

@@ -134,11 +134,11 @@ def load(
             policy = stack.enter_context(RejectsFile(rejects))
         from deployments.loading.load import BATCH_ROWS, LoadOrder
 
-        address = cluster_url(data, url)
-        source = _source(path, choice, None if create else collection, address)
+        client = stack.enter_context(cluster_client(data, url, api_key))
+        source = _source(path, choice, None if create else collection, client)
         order = LoadOrder(source, collection, new, batch_rows or BATCH_ROWS, policy)
         started = perf_counter()
-        report = run_load(order, cluster_client(data, url, api_key), read_secret(data))
+        report = run_load(order, client, read_secret(data))
         elapsed_s = perf_counter() - started
     if as_json:
         print_json({
@@ -169,16 +169,12 @@ def run_load(order: LoadOrder, client: ClusterClient, secret: bytes) -> LoadRepo
         return runner.run(run(order, HttpControlPlane(client), secret, bar))
 
 
-def _source(path: Path, choice: ColumnChoice, existing: str | None, url: str) -> ParquetSource:
+def _source(path: Path, choice: ColumnChoice, existing: str | None, client: ClusterClient) -> ParquetSource:
     """The file or folder; a collection that exists decides over its columns."""
-    from deployments.http_client import ClusterClient
     from deployments.loading.source import open_source
     from deployments.loading.target import existing_spec
 
-    if existing is None:
-        return open_source(path, choice)
-    with ClusterClient(url) as client:
-        spec = existing_spec(existing, client.state())
+    spec = None if existing is None else existing_spec(existing, client.state())
     return open_source(path, choice, spec)
 
 

@@ -136,7 +136,6 @@ async def _collection(
     """What the collection is like; one that is made for the load goes with it."""
     name = order.collection
     state = await control.cluster_state(-1, 0)
-    found = state.find(name)
     if order.create is None:
         spec = existing_spec(name, state)
         check_fits(order.source.vectors, name, spec)

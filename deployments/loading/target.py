@@ -27,8 +27,8 @@ class NewCollection:
 
 
 def existing_spec(collection: str, state: ClusterState) -> CollectionSpec:
-    """What a collection that is there is like. Raises NotFound."""
-    found = state.collections.get(collection)
+    """What a collection that is there, perhaps under an alias, is like. Raises NotFound."""
+    found = state.find(collection)
     if found is None:
         raise NotFound(f"there is no collection `{collection}`; add --create to make it from the file's columns")
     return found.spec

@@ -150,7 +150,7 @@ class ShardCollection:
         if batch.dim != self.dim:
             raise DimensionMismatch(f"Vector dimension error: expected dim: {self.dim}, got {batch.dim}")
         if (bad_row := self.spec.layout.first_bad_row(batch.vectors)) is not None:
-            raise BadVector(f"vector {bad_row} of a write holds a NaN or an infinite component")
+            raise BadVector(f"vector {bad_row} of an upsert holds a NaN or an infinite component")
 
     def commit(self, ops: list[LogOp], epoch: int) -> int:
         """Check, log and apply ops; returns the LSN of the first. For callers that need no loop of their own."""

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from cluster.aliases import AliasAction
+from cluster.api_keys import KeyChange
 from cluster.state import CatalogueControl, ClusterState
 from shards.errors import DeadlineExceeded
 
@@ -52,6 +53,10 @@ class CatalogueCalls:
         (cluster/collection_settings.py).
         """
         self._take(await before(deadline_s, self._control.update_collection(name, changes)))
+
+    async def change_keys(self, change: KeyChange, deadline_s: float) -> None:
+        """Change the API keys. Errors as of `cluster.api_keys.apply_change`."""
+        self._take(await before(deadline_s, self._control.change_keys(change)))
 
 
 async def before(deadline_s: float, answer: Awaitable[T]) -> T:

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from cluster.aliases import AliasAction, change_aliases
+from cluster.api_keys import Keys
 from cluster.collection_settings import encode_settings, merge_settings
 from cluster.shard_map import ShardId, even_map
 from cluster.state import CollectionState, Status
@@ -47,6 +48,8 @@ class Catalogue(BaseModel):
     shards: tuple[ShardRecord, ...]
     collections: dict[str, CollectionState] = {}
     """By uid."""
+    keys: Keys = ()
+    """API keys, as hashes. Here, because what is here is durable, belongs to the whole cluster, and reaches every router."""
     aliases: dict[str, str] = {}
     """The collection's name by alias."""
 
@@ -77,6 +80,10 @@ class Catalogue(BaseModel):
     def as_initialised(self) -> Catalogue:
         """Every shard's folder has been made."""
         return self.model_copy(update={"initialised": True})
+
+    def with_keys(self, keys: Keys) -> Catalogue:
+        """With other API keys."""
+        return self.model_copy(update={"keys": keys})
 
     def creating(
         self,

@@ -15,6 +15,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskError
 
 from cluster.aliases import AliasAction
+from cluster.api_keys import KeyChange
 from cluster.state import ClusterState
 from shards.errors import Internal, ShoalError, Unavailable
 from shards.schema import CollectionSpec
@@ -25,7 +26,7 @@ SUPERVISOR = "supervisor"
 GRACE_S = 5.0
 """How much longer than it may take a call is waited for: the supervisor answers in time unless something is wrong."""
 CHANGE_S = 30.0
-"""How long creating or deleting a collection may take; the supervisor gives up sooner."""
+"""How long a change of collections or keys may take; the supervisor gives up sooner."""
 CONNECT_PAUSE_S = 0.1
 
 
@@ -60,6 +61,11 @@ class SupervisorClient:
     async def change_aliases(self, actions: Sequence[AliasAction]) -> ClusterState:
         """See CatalogueControl."""
         state: ClusterState = await self._call("change_aliases", CHANGE_S, actions)
+        return state
+
+    async def change_keys(self, change: KeyChange) -> ClusterState:
+        """See CatalogueControl."""
+        state: ClusterState = await self._call("change_keys", CHANGE_S, change)
         return state
 
     async def _call(self, method: str, timeout_s: float, *arguments: object) -> Any:

@@ -189,6 +189,7 @@ def visible_state(catalogue: Catalogue, observed: ObservedShards, version: int) 
         cluster_id=catalogue.cluster_id,
         shards=tuple(shards),
         collections={item.name: item for item in ready},
+        keys=catalogue.keys,
         aliases=dict(catalogue.aliases),
     )
 

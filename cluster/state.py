@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol
 from pydantic import BaseModel, ConfigDict
 
 from cluster.aliases import AliasAction
+from cluster.api_keys import KeyChange, Keys
 from cluster.collection_settings import NO_SETTINGS
 from cluster.shard_map import ShardId, ShardMap
 from shards.schema import CollectionSpec
@@ -69,6 +70,8 @@ class ClusterState(_Frozen):
     shards: tuple[ShardState, ...]
     collections: dict[str, CollectionState]
     """By name; ready ones only."""
+    keys: Keys = ()
+    """API keys, as hashes; where there is none, nobody is asked for one."""
     aliases: dict[str, str] = {}
     """The collection's name by alias."""
 
@@ -121,4 +124,8 @@ class CatalogueControl(ControlPlane, Protocol):
 
     async def change_aliases(self, actions: Sequence[AliasAction]) -> ClusterState:
         """A state that shows all of the actions."""
+        ...
+
+    async def change_keys(self, change: KeyChange) -> ClusterState:
+        """A state that shows the change of the API keys. Errors as `cluster.api_keys.apply_change` has them."""
         ...

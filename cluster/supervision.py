@@ -22,6 +22,7 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 from cluster.aliases import AliasAction
+from cluster.api_keys import KeyChange, apply_change
 from cluster.catalogue import SHARDS_FOLDER, CatalogueFile
 from cluster.catalogue_model import Catalogue, check_settings, new_catalogue
 from cluster.reconcile import (
@@ -177,6 +178,10 @@ class Supervision:
     async def change_aliases(self, actions: Sequence[AliasAction]) -> ClusterState:
         """See CatalogueControl."""
         return await self._change(lambda catalogue: catalogue.with_aliases(actions))
+
+    async def change_keys(self, change: KeyChange) -> ClusterState:
+        """See CatalogueControl."""
+        return await self._change(lambda catalogue: catalogue.with_keys(apply_change(catalogue.keys, change)))
 
     def shard_started(self, shard_id: int, report: ShardReport) -> None:
         """A shard's process says that it has just started. A round that was under way spoke to its earlier life (Ray

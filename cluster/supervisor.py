@@ -27,6 +27,7 @@ from ray.exceptions import (
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.aliases import AliasAction
+from cluster.api_keys import KeyChange
 from cluster.control import NAMESPACE, SUPERVISOR, SupervisorClient, find_supervisor, unwrapped
 from cluster.state import ClusterState
 from cluster.supervision import ShardGone, ShardSilent, Supervision, SupervisorSettings
@@ -96,6 +97,10 @@ class SupervisorActor:
     async def change_aliases(self, actions: Sequence[AliasAction]) -> ClusterState:
         await self.begun()
         return await self._supervision.change_aliases(actions)
+
+    async def change_keys(self, change: KeyChange) -> ClusterState:
+        await self.begun()
+        return await self._supervision.change_keys(change)
 
     async def shard_started(self, shard_id: int, report: ShardReport) -> None:
         self._supervision.shard_started(shard_id, report)

@@ -13,6 +13,7 @@ from typing import Any
 from ray import serve
 from ray.serve.schema import LoggingConfig
 
+from cluster.api_keys import local_key
 from cluster.coordinator import Coordinator
 from cluster.supervision import SupervisorSettings
 from cluster.supervisor import start_supervisor
@@ -46,7 +47,7 @@ class Router:
         secret = bytes.fromhex((args.data_folder / "secret").read_text().strip())
         self._coordinator = Coordinator(control, secret)
         await self._coordinator.start()
-        self._app = HttpApp(self._coordinator, args.limits, SHOAL_VERSION)
+        self._app = HttpApp(self._coordinator, args.limits, SHOAL_VERSION, local_key(secret))
         register(self._app, args.router.max_ongoing_requests)
 
     def __serve_build_asgi_app__(self) -> Any:

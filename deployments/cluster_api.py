@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from cluster.aliases import AliasAction
+from cluster.api_keys import KeyChange
 from cluster.requests import (
     ANY_POINT,
     CollectionStatistics,
@@ -42,6 +43,10 @@ class CatalogueApi(Protocol):
 
     async def update_collection(self, name: str, changes: Mapping[str, Any], deadline_s: float) -> None:
         """Merge changes into a collection's settings. Raises NotFound."""
+        ...
+
+    async def change_keys(self, change: KeyChange, deadline_s: float) -> None:
+        """Add, revoke or forget API keys."""
         ...
 
 

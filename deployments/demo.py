@@ -14,7 +14,7 @@ from time import perf_counter
 from typing import Any, TypeVar
 
 from deployments.commands.load import run_load
-from deployments.commands.options import cluster_url, read_secret, read_settings
+from deployments.commands.options import cluster_client, cluster_url, read_secret, read_settings
 from deployments.demo_data import DIM, DemoData, exact_neighbours, prepare
 from deployments.http_client import ClusterClient
 from deployments.terminal import guarded, note, phases, print_table
@@ -38,9 +38,9 @@ def _demo() -> int:
     started = perf_counter()
     data = _timed("writing the words to a Parquet file", lambda: prepare(FOLDER))
     url = _ensure_cluster()
-    with ClusterClient(url) as client:
+    with cluster_client(None, None, None) as client:
         _forget_earlier_demo(client)
-        load_s, rows = _load(data, url)
+        load_s, rows = _load(data)
         body = {"query": data.vector_of(WORD), "limit": K, "with_payload": True}
         _show_neighbours(client.query(COLLECTION, body))
         (FOLDER / "ocean.json").write_text(json.dumps(body))
@@ -80,14 +80,16 @@ def _forget_earlier_demo(client: ClusterClient) -> None:
     client.delete(COLLECTION)
 
 
-def _load(data: DemoData, url: str) -> tuple[float, int]:
+def _load(data: DemoData) -> tuple[float, int]:
     from deployments.loading.load import LoadOrder
     from deployments.loading.source import open_source
     from deployments.loading.target import NewCollection
 
     source = open_source(data.file)
     started = perf_counter()
-    report = run_load(LoadOrder(source, COLLECTION, NewCollection()), url, read_secret(None))
+    report = run_load(
+        LoadOrder(source, COLLECTION, NewCollection()), cluster_client(None, None, None), read_secret(None)
+    )
     return perf_counter() - started, report.rows
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import orjson
 
 from cluster.aliases import AliasAction, CreateAlias, DeleteAlias, RenameAlias
+from cluster.api_keys import Role
 from deployments.http_collection_config import settings_of_change
 from deployments.http_collection_models import AliasActionBody, ChangeAliasesBody, UpdateCollectionBody
 from deployments.http_collections import check_name
@@ -27,8 +28,11 @@ async def change_aliases(context: HttpContext, request: Request) -> Reply:
 
 
 async def list_aliases(context: HttpContext, request: Request) -> Reply:
-    """GET /aliases"""
-    return success(request, _described(context.cluster.state.aliases))
+    """GET /aliases: those by which, or to which, the caller may see something"""
+    allows = request.access.allows
+    aliases = context.cluster.state.aliases.items()
+    seen = {key: name for key, name in aliases if allows(Role.READ, key) or allows(Role.READ, name)}
+    return success(request, _described(seen))
 
 
 async def list_collection_aliases(context: HttpContext, request: Request) -> Reply:

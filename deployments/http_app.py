@@ -1,8 +1,10 @@
-"""The HTTP API as one small application: finds the route, calls its handler, turns errors into replies.
+"""The HTTP API as one small application: finds the route, lets in who may take it, calls its handler, turns errors
+into replies.
 
 Whole requests come straight from the connection (http_protocol.py); where Serve's own way is taken (no HAProxy in front),
 it is an ASGI application. No framework stands in the way: a query costs one split of its path and two dictionary
-look-ups before its handler runs. Handlers live in the modules that the tables name.
+look-ups before its handler runs. Handlers live in the modules that the tables name; which role each needs stands beside
+it here, and http_access.py sees to it.
 An alias is resolved before a handler runs, so that a whole request means one collection, even while the alias moves: a
 vector prepared for one must not be written to the other.
 A cancelled request (its client went away) is not answered: CancelledError passes through.
@@ -14,11 +16,14 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from time import perf_counter
 from typing import Any
 
+from cluster.api_keys import Role
 from deployments import (
     http_aliases,
     http_changes,
     http_collections,
+    http_docs,
     http_indexes,
+    http_keys,
     http_metrics,
     http_payloads,
     http_points,
@@ -28,75 +33,95 @@ from deployments import (
     http_vector_writes,
 )
 from deployments.cluster_api import ClusterApi
-from deployments.http_errors import BodyTooLarge, MissingPoint, UnknownPath, WrongMethod, error_reply
-from deployments.http_message import Handler, HttpContext, Reply, Request
+from deployments.http_access import Gate, Headers, Route
+from deployments.http_errors import BodyTooLarge, MissingPoint, UnknownPath, WrongMethod, error_reply, status_of
+from deployments.http_message import Call, Handler, HttpContext, Reply, Request
 from deployments.limits import LimitSettings
-from shards.errors import NotFound
+from shards.errors import NotFound, ShoalError
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-Methods = dict[str, Handler]
+Methods = dict[str, Route]
+READ, WRITE, ADMIN = Role.READ, Role.WRITE, Role.ADMIN
+OPEN = None
+"""The role that everybody has, without a key."""
 
 ROUTES: dict[str, Methods] = {
-    "/": {"GET": http_service.root},
-    "/healthz": {"GET": http_service.healthz},
-    "/livez": {"GET": http_service.livez},
-    "/readyz": {"GET": http_service.readyz},
-    "/metrics": {"GET": http_metrics.metrics},
-    "/telemetry": {"GET": http_metrics.telemetry},
-    "/cluster": {"GET": http_service.get_cluster},
-    "/shoal/state": {"GET": http_service.get_state},
-    "/collections": {"GET": http_collections.list_collections},
-    "/aliases": {"GET": http_aliases.list_aliases},
+    "/": {"GET": Route(http_service.root, OPEN)},
+    "/healthz": {"GET": Route(http_service.healthz, OPEN)},
+    "/livez": {"GET": Route(http_service.livez, OPEN)},
+    "/readyz": {"GET": Route(http_service.readyz, OPEN)},
+    "/metrics": {"GET": Route(http_metrics.metrics, READ)},
+    "/telemetry": {"GET": Route(http_metrics.telemetry, READ)},
+    "/openapi.json": {"GET": Route(http_docs.openapi, READ, own_only=True)},
+    "/docs": {"GET": Route(http_docs.docs_page, READ, own_only=True)},
+    "/cluster": {"GET": Route(http_service.get_cluster, READ)},
+    "/shoal/state": {"GET": Route(http_service.get_state, ADMIN)},
+    "/shoal/keys": {
+        "GET": Route(http_keys.list_keys, ADMIN, guarded=True),
+        "POST": Route(http_keys.create_key, ADMIN, guarded=True),
+        "DELETE": Route(http_keys.forget_keys, ADMIN, guarded=True),
+    },
+    "/shoal/keys/revoke": {"POST": Route(http_keys.revoke_key, ADMIN, guarded=True)},
+    "/collections": {"GET": Route(http_collections.list_collections, READ, own_only=True)},
+    "/aliases": {"GET": Route(http_aliases.list_aliases, READ, own_only=True)},
 }
+"""Each with the role that it needs over the whole cluster."""
 COLLECTION_ROUTES: dict[str, Methods] = {
     "": {
-        "GET": http_collections.get_collection,
-        "PUT": http_collections.create_collection,
-        "PATCH": http_aliases.update_collection,
-        "DELETE": http_collections.delete_collection,
+        "GET": Route(http_collections.get_collection, READ),
+        "PUT": Route(http_collections.create_collection, ADMIN),
+        "PATCH": Route(http_aliases.update_collection, ADMIN),
+        "DELETE": Route(http_collections.delete_collection, ADMIN),
     },
-    "aliases": {"GET": http_aliases.list_collection_aliases},
-    "exists": {"GET": http_collections.collection_exists},
-    "cluster": {"GET": http_collections.get_collection_shards},
-    "points": {"PUT": http_points.upsert_points, "POST": http_points.retrieve_points},
-    "points/delete": {"POST": http_points.delete_points},
-    "points/count": {"POST": http_points.count_points},
-    "points/scroll": {"POST": http_scroll.scroll_points},
-    "points/vectors": {"PUT": http_vector_writes.update_vectors},
-    "points/vectors/delete": {"POST": http_vector_writes.delete_vectors},
-    "points/payload": {"POST": http_payloads.set_payload, "PUT": http_payloads.overwrite_payload},
-    "points/payload/delete": {"POST": http_payloads.delete_payload},
-    "points/payload/clear": {"POST": http_payloads.clear_payload},
-    "points/batch": {"POST": http_changes.change_points},
-    "index": {"PUT": http_indexes.create_index},
-    "points/query": {"POST": http_search.query_points},
-    "points/query/batch": {"POST": http_search.query_points_batch},
-    "points/search": {"POST": http_search.search_points},
+    "aliases": {"GET": Route(http_aliases.list_collection_aliases, READ)},
+    "exists": {"GET": Route(http_collections.collection_exists, READ)},
+    "cluster": {"GET": Route(http_collections.get_collection_shards, READ)},
+    "index": {"PUT": Route(http_indexes.create_index, WRITE)},
+    "points": {"PUT": Route(http_points.upsert_points, WRITE), "POST": Route(http_points.retrieve_points, READ)},
+    "points/delete": {"POST": Route(http_points.delete_points, WRITE)},
+    "points/count": {"POST": Route(http_points.count_points, READ)},
+    "points/scroll": {"POST": Route(http_scroll.scroll_points, READ)},
+    "points/vectors": {"PUT": Route(http_vector_writes.update_vectors, WRITE)},
+    "points/vectors/delete": {"POST": Route(http_vector_writes.delete_vectors, WRITE)},
+    "points/payload": {
+        "POST": Route(http_payloads.set_payload, WRITE),
+        "PUT": Route(http_payloads.overwrite_payload, WRITE),
+    },
+    "points/payload/delete": {"POST": Route(http_payloads.delete_payload, WRITE)},
+    "points/payload/clear": {"POST": Route(http_payloads.clear_payload, WRITE)},
+    "points/batch": {"POST": Route(http_changes.change_points, WRITE)},
+    "points/query": {"POST": Route(http_search.query_points, READ)},
+    "points/query/batch": {"POST": Route(http_search.query_points_batch, READ)},
+    "points/search": {"POST": Route(http_search.search_points, READ)},
 }
-"""By what follows `/collections/{c}/`."""
-ALIASES_ROUTE: Methods = {**COLLECTION_ROUTES[""], "POST": http_aliases.change_aliases}
+"""By what follows `/collections/{c}/`, each with the role that it needs over that collection."""
+ALIASES_ROUTE: Methods = {
+    **COLLECTION_ROUTES[""],
+    "POST": Route(http_aliases.change_aliases, ADMIN, whole_cluster=True),
+}
 """`/collections/aliases`, which is also the path of a collection of that name."""
-POINT_ROUTE: Methods = {"GET": http_points.get_point}
+POINT_ROUTE: Methods = {"GET": Route(http_points.get_point, READ)}
 """`/collections/{c}/points/{id}`"""
-INDEX_ROUTE: Methods = {"DELETE": http_indexes.delete_index}
+INDEX_ROUTE: Methods = {"DELETE": Route(http_indexes.delete_index, WRITE)}
 """`/collections/{c}/index/{field}`"""
 
 
-def _names() -> dict[Handler, str]:
-    """Each handler's method and path template; a handler has one route."""
-    tables: dict[str, Methods] = {
-        **ROUTES,
-        **{f"/collections/{{collection}}/{rest}".rstrip("/"): methods for rest, methods in COLLECTION_ROUTES.items()},
-        "/collections/aliases": {"POST": http_aliases.change_aliases},
-        "/collections/{collection}/points/{id}": POINT_ROUTE,
-        "/collections/{collection}/index/{field}": INDEX_ROUTE,
-    }
-    return {handler: f"{method} {path}" for path, methods in tables.items() for method, handler in methods.items()}
-
-
-_ROUTE_NAMES = _names()
+ALL_ROUTES: dict[str, Methods] = {
+    **ROUTES,
+    **{f"/collections/{{collection}}/{rest}".rstrip("/"): methods for rest, methods in COLLECTION_ROUTES.items()},
+    "/collections/aliases": {"POST": ALIASES_ROUTE["POST"]},
+    "/collections/{collection}/points/{id}": POINT_ROUTE,
+    "/collections/{collection}/index/{field}": INDEX_ROUTE,
+}
+"""By path template: what requests are counted by, and what the API says of itself."""
+_HANDLERS = {
+    path: {method: route.handler for method, route in methods.items()} for path, methods in ALL_ROUTES.items()
+}
+_ROUTE_NAMES = {
+    handler: f"{method} {path}" for path, methods in _HANDLERS.items() for method, handler in methods.items()
+}
 _NO_ROUTE = "OTHER other"
 """What a request counts as that has none."""
 
@@ -108,32 +133,58 @@ class ClientGone(Exception):
 class HttpApp:
     """ASGI 3. One per router, on its event loop."""
 
-    def __init__(self, cluster: ClusterApi, limits: LimitSettings, shoal_version: str) -> None:
-        self._context = HttpContext(cluster, limits, shoal_version)
+    def __init__(
+        self, cluster: ClusterApi, limits: LimitSettings, shoal_version: str, own_key: str | None = None
+    ) -> None:
+        """`own_key`: the data folder's (`cluster.api_keys.local_key`)."""
+        self._context = HttpContext(cluster, limits, shoal_version, routes=_HANDLERS)
+        self._gate = Gate(cluster, own_key)
 
     @property
     def body_bytes_max(self) -> int:
         """The longest body that a request may have."""
         return self._context.limits.body_bytes_max
 
-    async def answer(self, method: str, path: str, query_string: bytes, body: bytes, started: float) -> Reply:
-        """The reply to a request; an error is a reply too. `started`: a perf_counter value."""
-        route = _NO_ROUTE
+    def admit(self, method: str, path: str, query_string: bytes, headers: Headers, started: float) -> Call:
+        """Decide, before a request's body is here, whether and by whom it is answered. `started`: a perf_counter value.
+
+        Raises UnknownPath, WrongMethod, Unauthenticated, Forbidden.
+        """
+        name = _NO_ROUTE
         try:
-            methods, named, point = find_route(path)
-            handler = methods.get(method)
-            if handler is None:
-                raise WrongMethod(f"{method} is not possible on {path[:200]}", methods=tuple(methods))
-            route = _ROUTE_NAMES[handler]
-            request = Request(named, point, body, query_string, started, named)
-            if not named or named in self._context.cluster.state.collections:
+            route, named, point = self._find(method, path, headers)
+            name = _ROUTE_NAMES[route.handler]
+            access = self._gate.admit(route, named, headers)
+        except ShoalError as error:
+            self._context.requests.add(name, status_of(error), perf_counter() - started)
+            raise
+        return Call(route.handler, Request(named, point, b"", query_string, started, named, access))
+
+    async def answer(self, call: Call, body: bytes) -> Reply:
+        """The reply to a request that was let in; an error is a reply too."""
+        handler, request = call
+        request.body = body
+        try:
+            if not request.named or request.named in self._context.cluster.state.collections:
                 reply = await handler(self._context, request)
             else:
                 reply = await self._answer_for_alias(handler, request)
         except Exception as error:
-            reply = error_reply(error, started)
-        self._context.requests.add(route, reply.status, perf_counter() - started)
+            reply = error_reply(error, request.started)
+        self._context.requests.add(_ROUTE_NAMES[handler], reply.status, perf_counter() - request.started)
         return reply
+
+    def _find(self, method: str, path: str, headers: Headers) -> tuple[Route, str, str]:
+        """The route, its collection and its point. A stranger does not even learn which paths there are."""
+        try:
+            methods, named, point = find_route(path)
+            route = methods.get(method)
+            if route is None:
+                raise WrongMethod(f"{method} is not possible on {path[:200]}", methods=tuple(methods))
+        except ShoalError:
+            self._gate.check_known(headers)
+            raise
+        return route, named, point
 
     async def _answer_for_alias(self, handler: Handler, request: Request) -> Reply:
         """The reply to a request that names no collection known here: an alias, or nothing, or what is to be created."""
@@ -160,13 +211,14 @@ class HttpApp:
             return
         started = perf_counter()
         try:
+            call = self.admit(scope["method"], scope["path"], scope["query_string"], scope["headers"], started)
             body = await read_body(receive, self.body_bytes_max)
         except ClientGone:
             return
-        except BodyTooLarge as error:
+        except Exception as error:
             reply = error_reply(error, started)
         else:
-            reply = await self.answer(scope["method"], scope["path"], scope["query_string"], body, started)
+            reply = await self.answer(call, body)
         length = (b"content-length", b"%d" % len(reply.body))
         headers = [(b"content-type", reply.content_type), length, *reply.headers]
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})

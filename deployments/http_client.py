@@ -15,7 +15,7 @@ from urllib.parse import quote, urlsplit
 
 import orjson
 
-from shards.errors import DeadlineExceeded, Internal, InvalidRequest, ShoalError, Unavailable
+from shards.errors import DeadlineExceeded, Internal, InvalidRequest, ShoalError, Unauthenticated, Unavailable
 
 if TYPE_CHECKING:
     from cluster.state import ClusterState
@@ -32,10 +32,11 @@ class NoCluster(Unavailable):
 
 
 class ClusterClient:
-    """One cluster, by its URL (`http://host:port`). A context manager."""
+    """One cluster, by its URL (`http://host:port`), with an API key where it asks for one. A context manager."""
 
-    def __init__(self, url: str, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, url: str, timeout_s: float = TIMEOUT_S, api_key: str | None = None) -> None:
         self.url = url.rstrip("/")
+        self._headers = {} if api_key is None else {"api-key": _header_value(api_key)}
         self._timeout_s = timeout_s
         self._address = _address(url)
         self._connection: HTTPConnection | None = None
@@ -142,7 +143,8 @@ class ClusterClient:
         return self._ask(self._connection, method, path, data)
 
     def _ask(self, connection: HTTPConnection, method: str, path: str, data: bytes | None) -> tuple[int, bytes]:
-        connection.request(method, path, data, _JSON_HEADER if data is not None else {})
+        headers = self._headers if data is None else {**self._headers, **_JSON_HEADER}
+        connection.request(method, path, data, headers)
         response: HTTPResponse = connection.getresponse()
         return response.status, response.read()
 
@@ -153,6 +155,9 @@ class ClusterClient:
                 return reply["result"]
             message = reply["status"]["error"]
         except (ValueError, KeyError, TypeError):
+            if isinstance(refusal := _error(status, answer.decode(errors="replace")), Unauthenticated):
+                # The only one in plain text.
+                raise Unauthenticated(f"{refusal.message} (for `shoal`: --api-key or SHOAL_API_KEY)") from None
             start = answer[:80].decode(errors="replace")
             raise NoCluster(f"what answers at {self.url} is no Shoal cluster: HTTP {status}, {start!r}") from None
         raise _error(status, message)
@@ -163,6 +168,14 @@ def collection_path(collection: str) -> str:
     if not collection or "/" in collection or collection in (".", ".."):
         raise InvalidRequest(f"{collection!r} can't be the name of a collection")
     return "/collections/" + quote(collection, safe="")
+
+
+def _header_value(api_key: str) -> str:
+    """Raises InvalidRequest for a key that no header can carry; it is not told, as it may be a good one with a slip."""
+    key = api_key.strip()
+    if not key or not key.isascii() or not key.isprintable():
+        raise InvalidRequest("the API key that was given is empty, or has characters that no key has")
+    return key
 
 
 def _address(url: str) -> tuple[str, int]:

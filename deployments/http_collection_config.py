@@ -19,7 +19,8 @@ from pydantic import BaseModel
 from deployments.http_collection_models import UpdateCollectionBody, VectorChangeBody
 from deployments.http_models import CreateCollectionBody, HnswBody, VectorBody
 from shards.errors import InvalidRequest, NotSupported
-from shards.schema import UNNAMED, CollectionSpec, HnswSpec
+from shards.schema import CollectionSpec, HnswSpec
+from shards.vector_layout import UNNAMED
 
 _PARAMETERS = {"replication_factor", "write_consistency_factor", "on_disk_payload", "payload", "id_tracker"}
 _OF_A_VECTOR = {"on_disk", "memory", "datatype", "hnsw_config"}

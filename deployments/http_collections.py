@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
+from cluster.api_keys import Role
 from cluster.requests import CollectionStatistics
 from deployments.http_collection_config import settings_of_creation, shown_configuration
 from deployments.http_errors import ValidationFailed
@@ -30,8 +31,9 @@ _FLUSH_INTERVAL_S = 5
 
 
 async def list_collections(context: HttpContext, request: Request) -> Reply:
-    """GET /collections"""
-    named = [{"name": name} for name in sorted(context.cluster.state.collections)]
+    """GET /collections: those that the caller may see"""
+    names = (name for name in context.cluster.state.collections if request.access.allows(Role.READ, name))
+    named = [{"name": name} for name in sorted(names)]
     return success(request, orjson.dumps({"collections": named}))
 
 

@@ -1,7 +1,8 @@
 """Which HTTP status belongs to which error, and how an error reads on the wire. The only file that knows the codes.
 
-The form is `{"status": {"error": "..."}, "time": seconds}`. Our own mistakes (Internal, Corrupt, and exceptions that
-are no ShoalError) are logged in full under a request id, and the caller is told the id alone: no trace, no path.
+The form is `{"status": {"error": "..."}, "time": seconds}`; only a missing API key is answered in plain text. Our own
+mistakes (Internal, Corrupt, and exceptions that are no ShoalError) are logged in full under a request id, and the
+caller is told the id alone: no trace, no path.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from uuid import uuid4
 
 import orjson
 
-from deployments.http_message import Reply
+from deployments.http_message import TEXT, Reply
 from shards.errors import (
     Conflict,
     Corrupt,
     DeadlineExceeded,
+    Forbidden,
     InvalidRequest,
     LimitExceeded,
     MemoryExhausted,
@@ -27,6 +29,7 @@ from shards.errors import (
     ShoalError,
     StaleEpoch,
     StorageFull,
+    Unauthenticated,
     Unavailable,
 )
 
@@ -65,6 +68,8 @@ class WrongMethod(InvalidRequest):
 
 _STATUS: dict[type[ShoalError], int] = {
     InvalidRequest: 400,
+    Unauthenticated: 401,
+    Forbidden: 403,
     NotFound: 404,
     WrongMethod: 405,
     DeadlineExceeded: 408,
@@ -93,6 +98,8 @@ def error_reply(error: Exception, started: float) -> Reply:
     """The reply that says what went wrong. `started` is when the request began, a perf_counter value."""
     if not isinstance(error, ShoalError) or isinstance(error, Corrupt) or status_of(error) == 500:
         return _failure(error, started)
+    if isinstance(error, Unauthenticated):  # in plain text, as the API has it
+        return Reply(error.message.encode(), status_of(error), TEXT, ((b"www-authenticate", b"Bearer"),))
     headers: list[tuple[bytes, bytes]] = []
     if error.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))

@@ -6,11 +6,13 @@ most requests carry none.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import NamedTuple
 from urllib.parse import parse_qsl
 
+from cluster.api_keys import EVERYTHING, Access
 from deployments.cluster_api import ClusterApi
 from deployments.limits import LimitSettings
 from deployments.request_counts import RequestCounts
@@ -28,12 +30,15 @@ class HttpContext:
     limits: LimitSettings
     shoal_version: str
     requests: RequestCounts = field(default_factory=RequestCounts)
+    routes: Mapping[str, Mapping[str, Handler]] = field(default_factory=dict)
+    """Handlers by path template and method, for the API's description of itself."""
 
 
 @dataclass(slots=True)
 class Request:
     """`collection` and `point` (of an index: its field) are the path's variables, "" where it has none; `started` is a
-    perf_counter value. An alias in the path has been resolved to its collection; `named` is the path's own word.
+    perf_counter value. An alias in the path has been resolved to its collection; `named` is the path's own word. `access` is
+    for handlers that show only what the caller may see; whether it may call them at all is decided before.
     """
 
     collection: str
@@ -42,6 +47,7 @@ class Request:
     query_string: bytes
     started: float
     named: str = ""
+    access: Access = EVERYTHING
 
     def parameters(self) -> dict[str, str]:
         """The query parameters; of one that is repeated, the last."""
@@ -83,6 +89,13 @@ class Reply:
 
 
 Handler = Callable[[HttpContext, Request], Awaitable[Reply]]
+
+
+class Call(NamedTuple):
+    """A request that was let in, its body still to come."""
+
+    handler: Handler
+    request: Request
 
 
 def success(request: Request, result: bytes, shoal: bytes = b"") -> Reply:

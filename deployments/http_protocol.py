@@ -21,8 +21,9 @@ from urllib.parse import unquote
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from deployments.http_access import Headers
 from deployments.http_errors import BodyTooLarge, error_reply
-from deployments.http_message import Reply
+from deployments.http_message import Call, Reply
 from shards.errors import QueueFull
 
 SERVE_PREFIX = b"/-/"
@@ -36,8 +37,13 @@ class DirectApp(Protocol):
     def body_bytes_max(self) -> int:
         """The longest body that `answer` is given."""
 
-    async def answer(self, method: str, path: str, query_string: bytes, body: bytes, started: float) -> Reply:
-        """The reply to a request; an error is a reply too. `started`: a perf_counter value."""
+    def admit(self, method: str, path: str, query_string: bytes, headers: Headers, started: float) -> Call:
+        """Decide whether a request is answered, before its body is here; raises where not. `started`: a perf_counter
+        value.
+        """
+
+    async def answer(self, call: Call, body: bytes) -> Reply:
+        """The reply to a request that was let in; an error is a reply too."""
 
 
 class _Registered:
@@ -125,8 +131,8 @@ class _Exchange:
     """One request and its reply. Has what uvicorn's protocol asks of its own RequestResponseCycle."""
 
     __slots__ = (
-        "_app", "_before", "_body", "_body_bytes", "_is_started", "_method", "_path", "_protocol", "_query_string",
-        "_refusal", "_started", "_task", "disconnected", "keep_alive", "response_complete",
+        "_app", "_before", "_body", "_body_bytes", "_call", "_is_started", "_method", "_protocol", "_refusal", "_started",
+        "_task", "disconnected", "keep_alive", "response_complete",
     )  # fmt: skip
     message_event = asyncio.Event()
     """uvicorn sets it when a connection ends; nobody waits for it."""
@@ -139,11 +145,15 @@ class _Exchange:
         self._app = app
         self._before = before
         self._method: str = protocol.parser.get_method().decode("ascii")
-        self._path = unquote(path) if "%" in path else path
-        self._query_string: bytes = url.query or b""
         self._body: list[bytes] = []
         self._body_bytes = 0
+        self._call: Call | None = None
         self._refusal: Exception | None = None
+        try:
+            path = unquote(path) if "%" in path else path
+            self._call = app.admit(self._method, path, url.query or b"", protocol.headers, self._started)
+        except Exception as error:  # answered when the request is here whole; its body is let go of as it comes
+            self._refusal = error
         self._is_started = False
         self._task: asyncio.Task[Any] | None = None
         self.keep_alive = True
@@ -152,10 +162,11 @@ class _Exchange:
 
     def add(self, chunk: bytes) -> None:
         """Take a part of the body. One that is too long is let go of and refused, before it is here whole."""
-        if self._refusal is not None:
+        if self._is_started:
             return
         self._body_bytes += len(chunk)
-        self._body.append(chunk)
+        if self._refusal is None:
+            self._body.append(chunk)
         if self._body_bytes > self._app.body_bytes_max:
             self._body = []
             limit = self._app.body_bytes_max
@@ -189,11 +200,13 @@ class _Exchange:
         if self.disconnected:
             return
         self._task = asyncio.current_task()
-        if self._refusal is None:
-            body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-            reply = await self._app.answer(self._method, self._path, self._query_string, body, self._started)
-        else:
+        if self._refusal is not None:
             reply = error_reply(self._refusal, self._started)
+        else:
+            assert self._call is not None, "what is not refused was let in"
+            reply = await self._app.answer(
+                self._call, self._body[0] if len(self._body) == 1 else b"".join(self._body)
+            )
         flow = self._protocol.flow
         if flow.write_paused:
             await flow.drain()

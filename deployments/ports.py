@@ -1,4 +1,4 @@
-"""Free ports on loopback, and whether a port that somebody asked for is free.
+"""Free ports on loopback, whether a port that somebody asked for is free, and who can reach an address.
 
 A free port is found by binding and letting go, so another process may take it in between. Whoever uses one must notice
 when its own bind fails; nothing here holds a port.
@@ -6,6 +6,7 @@ when its own bind fails; nothing here holds a port.
 
 from __future__ import annotations
 
+import ipaddress
 import random
 import socket
 from errno import EADDRINUSE
@@ -38,6 +39,14 @@ def check_port_free(host: str, port: int) -> None:
                     f"port {port} on {host} is in use by another process; stop it or choose another port"
                 ) from None
             raise InvalidRequest(f"can't listen on {host} port {port}: {error.strerror}") from None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens there. A name other than localhost counts as reachable."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def free_port_block(count: int) -> range:

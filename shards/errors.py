@@ -65,6 +65,18 @@ class NotSupported(InvalidRequest):
     code = "not_supported"
 
 
+class Unauthenticated(ShoalError):
+    """The cluster asks for an API key, and the request has none that counts."""
+
+    code = "unauthenticated"
+
+
+class Forbidden(ShoalError):
+    """The request's API key is good, and does not allow this."""
+
+    code = "forbidden"
+
+
 class NotFound(ShoalError):
     code = "not_found"
 

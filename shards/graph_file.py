@@ -9,7 +9,7 @@ through the whole file; it is for bytes whose checksum says nothing, because who
     layers   for each row a u32 byte count, and for each upper layer that it is on: u16 count, u16 zero, m x u32
 
 hnswlib's own writer holds the interpreter until the last byte is written, and ignores what the system says of them; so
-`write_graph` does it, from the arrays that hnswlib gives of itself (shards/hnsw.py).
+`write_graph` does it, from the arrays that hnswlib gives of itself (shards/hnsw.py). `read_graph` reads them again.
 
 Little-endian (hnswlib 0.8, `saveIndex` and `loadIndex` of hnswalg.h).
 """
@@ -31,6 +31,10 @@ from shards.errors import Corrupt
 _HEADER = struct.Struct("<QQQQQQiIQQQdQ")
 """Offset of layer 0, capacity, rows, bytes a row, label offset, vector offset, top layer (i32), entry point (u32), links
 a row on upper layers, on layer 0, m, level factor (f64), ef_construction."""
+
+_READ_BYTES = 8 * 1024 * 1024
+_RUN_ROWS = 256
+"""Rows that are looked at together for the next one with upper links; one in m has some."""
 
 _BLOCK_ROWS = 16_384
 """Rows whose links are looked at in one step: bounds the heap that this takes to some ten MiB."""
@@ -90,6 +94,68 @@ def write_graph(path: Path, state: Mapping[str, Any]) -> None:
         file.write(header)
         file.write(state["data_level0"].data)
         file.write(layers.data)
+
+
+def read_graph(path: Path, shape: GraphFileShape) -> dict[str, Any]:
+    """What hnswlib's `__getstate__` gave when the file was written, but for its space: the inverse of `write_graph`. The
+    caller has verified the file's checksum. Raises Corrupt for a graph of another shape.
+    """
+    check_parameters(path, shape)
+    content = np.empty(path.stat().st_size, np.uint8)
+    with open(path, "rb", buffering=0) as file:
+        # Not mapped: hnswlib would meet every page for the first time, with the interpreter in its hand.
+        for at in range(0, len(content), _READ_BYTES):
+            file.readinto(content[at : at + _READ_BYTES].data)
+    header = _HEADER.unpack_from(content.data)
+    start, _, rows, row_bytes, label_offset, vector_offset, top, entry, m, m0, _, mult, ef = header
+    level_0 = content[_HEADER.size : shape.layers_offset]
+    labels = level_0.reshape(rows, row_bytes)[:, label_offset:].copy().view(np.uint64).ravel()
+    levels, links = _read_layers(content[shape.layers_offset :], shape)
+    return {
+        "offset_level0": start,
+        "max_elements": rows,
+        "cur_element_count": rows,
+        "size_data_per_element": row_bytes,
+        "label_offset": label_offset,
+        "offset_data": vector_offset,
+        "max_level": top,
+        "enterpoint_node": entry,
+        "max_M": m,
+        "max_M0": m0,
+        "M": m,
+        "mult": mult,
+        "ef_construction": ef,
+        "size_links_per_element": shape.upper_layer_bytes,
+        "label_lookup_external": labels,
+        "label_lookup_internal": np.arange(rows, dtype=np.uint32),
+        "element_levels": levels,
+        "data_level0": level_0.view(np.int8),
+        "link_lists": links,
+    }
+
+
+def _read_layers(content: npt.NDArray[np.uint8], shape: GraphFileShape) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """The level of each row, int32, and the links above layer 0 without the byte counts between them, int8.
+
+    Where the next byte count stands is known from the one before it, so they are found run by run: most rows have none.
+    """
+    words = content.view(np.uint32)
+    levels = np.zeros(shape.row_count, np.int32)
+    is_link = np.zeros(len(words), np.bool_)
+    step = shape.upper_layer_bytes // 4
+    row = at = 0
+    while row < shape.row_count:
+        run = words[at : at + shape.row_count - row]
+        ends = np.flatnonzero(run[:_RUN_ROWS])
+        if not len(ends):
+            row, at = row + len(run[:_RUN_ROWS]), at + len(run[:_RUN_ROWS])
+            continue
+        row, at = row + int(ends[0]), at + int(ends[0])
+        levels[row] = int(words[at]) // shape.upper_layer_bytes
+        is_link[at + 1 : at + 1 + step * int(levels[row])] = True
+        at += 1 + step * int(levels[row])
+        row += 1
+    return levels, words[is_link].view(np.int8)
 
 
 def check_links(path: Path, shape: GraphFileShape) -> None:

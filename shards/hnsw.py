@@ -25,9 +25,12 @@ import numpy as np
 from shards.batch import Vectors
 from shards.distance import Distance
 from shards.errors import Corrupt, StorageFull
-from shards.graph_file import GraphFileShape, check_parameters, write_graph
+from shards.graph_file import GraphFileShape, check_parameters, read_graph, write_graph
 from shards.index import SegmentHits
 from shards.schema import HnswSpec
+
+_FILLED = {"index_inited": True, "ep_added": True, "ef": 1, "has_deletions": False, "allow_replace_deleted": False}
+"""What an index that has rows says of itself, beside what its file tells."""
 
 _SPACES = {Distance.COSINE: "ip", Distance.DOT: "ip", Distance.EUCLID: "l2"}
 
@@ -129,6 +132,16 @@ class HnswGraph:
         state = self._state()
         state["max_elements"] = max(capacity, state["max_elements"])
         return HnswGraph(self.shape, hnswlib.Index(params=state))
+
+    @classmethod
+    def copied(cls, path: Path, shape: GraphShape, row_count: int, capacity: int) -> HnswGraph:
+        """The same from the file that `save` wrote, whose checksum the caller has verified: hnswlib holds the interpreter only
+        while it takes the arrays over, half as long as where it has to give them, too. Raises Corrupt as `load` does.
+        """
+        state = read_graph(path, shape.file_shape(row_count))
+        index = hnswlib.Index(space=_SPACES[shape.distance], dim=shape.dim)
+        own: dict[str, Any] = dict(index.__getstate__()[0])
+        return cls(shape, hnswlib.Index(params={**own, **_FILLED, **state, "max_elements": max(capacity, row_count)}))
 
     def save(self, path: Path) -> None:
         """Write the graph. Its bytes are not yet durable, nor checked beyond their number."""

@@ -101,12 +101,20 @@ class SegmentBuilder:
             raise self._fail(error) from error
         for number, graph in enumerate(graphs):
             if graph is not None and (empty := self._graphs[number]) is not None:
-                self._graphs[number] = graph.copy(empty.capacity)
+                self._graphs[number] = self._copied(source, header, number, graph, empty.capacity)
         self._vector_counts = [vector.row_count for vector in header.vectors]
         self._keys.append(np.array(files.map_keys(source, header)))
         offsets = files.map_array(source / files.OFFSETS, np.dtype(np.uint64))
         self._payload_lengths.append(np.diff(offsets))
         self.row_count = header.row_count
+
+    @staticmethod
+    def _copied(source: Path, header: files.SegmentHeader, number: int, graph: HnswGraph, capacity: int) -> HnswGraph:
+        """From its file where that is whole: that disturbs searches less than copying what they search."""
+        name, vector = files.GRAPHS[number], header.vectors[number]
+        if name in header.files and files.damage_of(source, header, name) is None:
+            return HnswGraph.copied(source / name, vector.shape, vector.row_count, capacity)
+        return graph.copy(capacity)
 
     def finish(self, versions: npt.NDArray[np.uint64] | None) -> int:
         """Make the segment durable under its final name; `versions` (rows,) where rows differ in theirs.

@@ -174,11 +174,12 @@ def read_header(folder: Path) -> SegmentHeader:
 
 def verify(folder: Path, header: SegmentHeader) -> list[Damage]:
     """Every file of a segment that is missing, short, long, unreadable, or holds other bytes than were written."""
-    found = (_damage(folder, header, name) for name in header.files)
+    found = (damage_of(folder, header, name) for name in header.files)
     return [damage for damage in found if damage is not None]
 
 
-def _damage(folder: Path, header: SegmentHeader, name: str) -> Damage | None:
+def damage_of(folder: Path, header: SegmentHeader, name: str) -> Damage | None:
+    """What is wrong with one file, or None."""
     path, seal = folder / name, header.files[name]
     try:
         if not path.is_file():
@@ -195,7 +196,7 @@ def _damage(folder: Path, header: SegmentHeader, name: str) -> Damage | None:
 def check_rows(folder: Path, header: SegmentHeader) -> None:
     """Raises Corrupt, naming the file, unless everything that can't be made anew is what the header says."""
     for name in header.files:
-        damage = None if name in REBUILDABLE else _damage(folder, header, name)
+        damage = None if name in REBUILDABLE else damage_of(folder, header, name)
         if damage is not None:
             raise Corrupt(f"{folder / name} is damaged: {damage.reason}")
 

@@ -6,6 +6,7 @@ arrays, and now and then anything. Spelled as a client sends them.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from random import Random
 from typing import Any
 
@@ -100,25 +101,75 @@ def random_fields(random: Random) -> dict[str, FieldKind]:
     fields: dict[str, FieldKind] = {}
     for _ in range(random.choice([0, 3, 8, 16])):
         path = random_path(random)
-        right = KINDS[path.rstrip("[]01")[-1]]
-        fields[path] = right if random.random() < 0.8 else random.choice(list(FieldKind))
+        fields[path] = kind_of(path) if random.random() < 0.8 else random.choice(list(FieldKind))
     return fields
+
+
+def kind_of(path: str) -> FieldKind:
+    """What the values at a path mostly are."""
+    return KINDS[path.rstrip("[]01")[-1]]
 
 
 def random_path(random: Random) -> str:
     return random.choice(PREFIXES) + random.choice([*KINDS]) + random.choice(SUFFIXES)
 
 
-def random_filter(random: Random, keys: list[int | str], depth: int = 2) -> dict[str, Json]:
-    """A filter over such payloads of points with these ids."""
-    filter_: dict[str, Json] = {}
-    for clause in random.sample(["must", "should", "must_not"], random.choice([1, 1, 1, 2, 3])):
-        conditions = [_condition(random, keys, depth) for _ in range(random.choice([0, 1, 1, 2, 3]))]
-        filter_[clause] = conditions[0] if len(conditions) == 1 and random.random() < 0.3 else conditions
-    if random.random() < 0.15:
-        conditions = [_condition(random, keys, depth) for _ in range(random.randint(0, 4))]
-        filter_["min_should"] = {"conditions": conditions, "min_count": random.randint(1, 3)}
-    return filter_
+@dataclass(frozen=True)
+class FilterWriter:
+    """Writes filters at random over such payloads. ids: the points'; paths: the indexed ones, which it prefers."""
+
+    random: Random
+    ids: list[int | str]
+    paths: list[str]
+
+    def filter(self, depth: int = 2) -> dict[str, Json]:
+        """A filter with others inside it up to `depth`."""
+        random = self.random
+        filter_: dict[str, Json] = {}
+        for clause in random.sample(["must", "should", "must_not"], random.choice([1, 1, 1, 2, 3])):
+            conditions = [self._condition(depth) for _ in range(random.choice([0, 1, 1, 2, 3]))]
+            filter_[clause] = conditions[0] if len(conditions) == 1 and random.random() < 0.3 else conditions
+        if random.random() < 0.15:
+            conditions = [self._condition(depth) for _ in range(random.randint(0, 4))]
+            filter_["min_should"] = {"conditions": conditions, "min_count": random.randint(1, 3)}
+        return filter_
+
+    def _condition(self, depth: int) -> dict[str, Json]:
+        random = self.random
+        chance = random.random()
+        if chance < 0.72:
+            return self._field_condition()
+        if depth and chance < 0.80:
+            array = random.choice(["l", "l", "l[]", "o.l", "m[]", "o", "m"])
+            inside = array.removesuffix("[]") + "[]."
+            paths = [path.removeprefix(inside) for path in self.paths if path.startswith(inside)]
+            writer = FilterWriter(random, self.ids, paths)
+            return {"nested": {"key": array, "filter": writer.filter(depth - 1)}}
+        if depth and chance < 0.88:
+            return self.filter(depth - 1)
+        if chance < 0.92:
+            return {"has_id": random.sample(self.ids, min(len(self.ids), random.randint(0, 6)))}
+        if chance < 0.95:
+            return {"has_vector": random.choice(["", "image", "absent"])}
+        if chance < 0.98:
+            total = random.randint(1, 4)
+            return {"slice": {"total": total, "index": random.randrange(total)}}
+        return {random.choice(["is_empty", "is_null"]): {"key": self._path()}}
+
+    def _field_condition(self) -> dict[str, Json]:
+        random, path = self.random, self._path()
+        chance = random.random()
+        if chance < 0.08:
+            return {"key": path, random.choice(["is_empty", "is_null"]): random.random() < 0.5}
+        if chance < 0.15:
+            return {"key": path, "values_count": _bounds(random, [0, 1, 2, 3])}
+        kind = kind_of(path) if random.random() < 0.9 else random.choice(list(FieldKind))
+        return {"key": path, **_test_of(random, kind)}
+
+    def _path(self) -> str:
+        return (
+            self.random.choice(self.paths) if self.paths and self.random.random() < 0.7 else random_path(self.random)
+        )
 
 
 class ListedRows:
@@ -200,36 +251,6 @@ def _scalar(random: Random, kind: FieldKind) -> Json:
         FieldKind.TEXT: TEXTS,
     }
     return random.choice(pools[kind])
-
-
-def _condition(random: Random, keys: list[int | str], depth: int) -> dict[str, Json]:
-    chance = random.random()
-    if chance < 0.72:
-        return _field_condition(random)
-    if depth and chance < 0.80:
-        array = random.choice(["l", "l[]", "o.l", "m[]", "o", "m"])
-        return {"nested": {"key": array, "filter": random_filter(random, keys, depth - 1)}}
-    if depth and chance < 0.88:
-        return random_filter(random, keys, depth - 1)
-    if chance < 0.92:
-        return {"has_id": random.sample(keys, min(len(keys), random.randint(0, 6)))}
-    if chance < 0.95:
-        return {"has_vector": random.choice(["", "image", "absent"])}
-    if chance < 0.98:
-        total = random.randint(1, 4)
-        return {"slice": {"total": total, "index": random.randrange(total)}}
-    return {random.choice(["is_empty", "is_null"]): {"key": random_path(random)}}
-
-
-def _field_condition(random: Random) -> dict[str, Json]:
-    path = random_path(random)
-    chance = random.random()
-    if chance < 0.08:
-        return {"key": path, random.choice(["is_empty", "is_null"]): random.random() < 0.5}
-    if chance < 0.15:
-        return {"key": path, "values_count": _bounds(random, [0, 1, 2, 3])}
-    kind = KINDS[path.rstrip("[]01")[-1]] if random.random() < 0.9 else random.choice(list(FieldKind))
-    return {"key": path, **_test_of(random, kind)}
 
 
 def _test_of(random: Random, kind: FieldKind) -> dict[str, Json]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.aliases import AliasAction
+from cluster.api_keys import KeyChange, apply_change
 from cluster.catalogue_model import new_catalogue
 from cluster.coordinator import Coordinator
 from cluster.state import ClusterState, CollectionState, ShardAddress, ShardState
@@ -93,6 +94,10 @@ class LocalCluster:
 
     async def change_aliases(self, actions: Sequence[AliasAction]) -> ClusterState:
         self.catalogue = self.catalogue.with_aliases(actions)
+        return self._bump()
+
+    async def change_keys(self, change: KeyChange) -> ClusterState:
+        self.catalogue = self.catalogue.with_keys(apply_change(self.catalogue.keys, change))
         return self._bump()
 
     def _bump(self) -> ClusterState:

@@ -64,7 +64,13 @@ PURE_MODULES = frozenset(
             )
         ),
         *("cluster/catalogue_model.py", "cluster/gather.py", "cluster/merge.py", "cluster/reconcile.py"),
-        *("cluster/requests.py", "cluster/shard_map.py", "cluster/slots.py", "cluster/state.py"),
+        *(
+            "cluster/api_keys.py",
+            "cluster/requests.py",
+            "cluster/shard_map.py",
+            "cluster/slots.py",
+            "cluster/state.py",
+        ),
     }
 )
 PURE_THIRD_PARTY = frozenset({"google_crc32c", "numpy", "orjson", "pydantic", "pyroaring"})

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from deployments.commands.options import DataOption, JsonOption, UrlOption, cluster_url, read_secret
+from deployments.commands.options import ApiKeyOption, DataOption, JsonOption, UrlOption, cluster_client, read_secret
 from deployments.terminal import LoadBar, note, print_json
 from shards.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from deployments.http_client import ClusterClient
     from deployments.loading.bad_rows import BadRow, BadRowPolicy
     from deployments.loading.load import LoadOrder, LoadReport
     from deployments.loading.schema import ColumnChoice
+    from deployments.loading.source import ParquetSource
     from deployments.loading.target import NewCollection
-    from shards.schema import CollectionSpec
 
 _NEW = "Of a new collection"
 _COLUMNS = "Columns"
@@ -106,6 +107,7 @@ def load(
     batch_rows: BatchRowsOption = None,
     data: DataOption = None,
     url: UrlOption = None,
+    api_key: ApiKeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Load points from Parquet into a collection, all or nothing.
@@ -120,7 +122,7 @@ def load(
       shoal load articles.parquet --collection articles --create
       shoal load shards/ -c articles --id doc_id --vector emb --payload title,year
       shoal load dirty.parquet -c articles --rejects dirty.jsonl
-      shoal load articles.parquet -c news --create --vector title=title_emb --vector image=image_emb
+      shoal load news.parquet -c news --create --vector title=t --vector image=i
     """  # fmt: skip
     new = _new_collection(create, distance, m, ef_construction)
     choice = _choice(id_column, generate_ids, vector, payload)
@@ -131,14 +133,12 @@ def load(
 
             policy = stack.enter_context(RejectsFile(rejects))
         from deployments.loading.load import BATCH_ROWS, LoadOrder
-        from deployments.loading.source import open_source
 
-        address = cluster_url(data, url)
-        existing = None if create else _spec_of(collection, address)
-        source = open_source(path, choice, existing)
+        client = stack.enter_context(cluster_client(data, url, api_key))
+        source = _source(path, choice, None if create else collection, client)
         order = LoadOrder(source, collection, new, batch_rows or BATCH_ROWS, policy)
         started = perf_counter()
-        report = run_load(order, address, read_secret(data))
+        report = run_load(order, client, read_secret(data))
         elapsed_s = perf_counter() - started
     if as_json:
         print_json({
@@ -153,30 +153,29 @@ def load(
         _tell(report, collection, elapsed_s, rejects)
 
 
-def run_load(order: LoadOrder, url: str, secret: bytes) -> LoadReport:
-    """Run an order with a progress bar. Ctrl-C ends it with nothing left behind: KeyboardInterrupt."""
+def run_load(order: LoadOrder, client: ClusterClient, secret: bytes) -> LoadReport:
+    """Run an order with a progress bar, and close the client. Ctrl-C ends it with nothing left behind: KeyboardInterrupt."""
     import uvloop
 
-    from deployments.http_client import ClusterClient
     from deployments.http_control import HttpControlPlane
     from deployments.loading.load import load as run
 
     note(order.source.describe())
     with (
-        ClusterClient(url) as client,
+        client,
         LoadBar(f"loading `{order.collection}`") as bar,
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
         return runner.run(run(order, HttpControlPlane(client), secret, bar))
 
 
-def _spec_of(collection: str, url: str) -> CollectionSpec | None:
-    """What the collection is like, which decides over the columns; None where there is none: the load will say so."""
-    from deployments.http_client import ClusterClient
+def _source(path: Path, choice: ColumnChoice, existing: str | None, client: ClusterClient) -> ParquetSource:
+    """The file or folder; a collection that exists decides over its columns."""
+    from deployments.loading.source import open_source
+    from deployments.loading.target import existing_spec
 
-    with ClusterClient(url) as client:
-        found = client.state().collections.get(collection)
-    return None if found is None else found.spec
+    spec = None if existing is None else existing_spec(existing, client.state())
+    return open_source(path, choice, spec)
 
 
 def _choice(

@@ -1,4 +1,4 @@
-"""Options that several subcommands share, and what they stand for: settings, the cluster's URL, its secret."""
+"""Options that several subcommands share, and what they stand for: settings, the cluster's URL, its keys."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from shards.errors import InvalidRequest, NotFound
 
 if TYPE_CHECKING:
     from deployments.config import Settings
+    from deployments.http_client import ClusterClient
 
 DataOption = Annotated[
     Path | None,
@@ -23,6 +24,16 @@ UrlOption = Annotated[
         "--url",
         help="Where the cluster answers.",
         show_default="what the data folder says, else http://127.0.0.1:6333",
+    ),
+]
+ApiKeyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--api-key",
+        envvar="SHOAL_API_KEY",
+        metavar="KEY",
+        help="Better in the environment: other users of the machine see command lines.",
+        show_default="the data folder's own",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document, and nothing else.")]
@@ -45,6 +56,35 @@ def cluster_url(data: Path | None, url: str | None) -> str:
     settings = read_settings(data)
     running = read_run_info(settings.data_folder.absolute())
     return running.url if running else f"http://{settings.http.host}:{settings.http.port}"
+
+
+def cluster_client(data: Path | None, url: str | None, api_key: str | None) -> ClusterClient:
+    """A client of the cluster, with the key given, else the data folder's own.
+
+    The folder's own key goes to nobody but the folder's cluster: the one that `up` has started and that runs, or the
+    one whose caller names both folder and URL, and so says that they belong together.
+    """
+    from deployments.data_folder import is_locked, read_run_info
+    from deployments.http_client import ClusterClient
+
+    address = cluster_url(data, url)
+    if api_key is None:
+        folder = read_settings(data).data_folder.absolute()
+        running = read_run_info(folder) if is_locked(folder) else None
+        if (data is not None and url is not None) or (running is not None and running.url == address.rstrip("/")):
+            api_key = own_key(folder)
+    return ClusterClient(address, api_key=api_key)
+
+
+def own_key(folder: Path) -> str | None:
+    """The key to the HTTP API that the owner of a data folder has without making one; None where it can't be read."""
+    from cluster.api_keys import local_key
+    from deployments.data_folder import SECRET_FILE
+
+    try:
+        return local_key(bytes.fromhex((folder / SECRET_FILE).read_text()))
+    except (OSError, ValueError):
+        return None
 
 
 def read_secret(data: Path | None) -> bytes:

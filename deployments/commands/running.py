@@ -8,15 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deployments.commands.options import DataOption, JsonOption, read_settings
+from deployments.commands.options import DataOption, JsonOption, own_key, read_settings
 from deployments.terminal import NOT_RUNNING, note, phases, print_json, print_table
-from shards.errors import ShoalError
+from shards.errors import ShoalError, Unauthenticated
 
 if TYPE_CHECKING:
     from deployments.http_client import ClusterClient
     from deployments.lifecycle import Status
 
 MIB = 1024 * 1024
+ANSWER_S = 10.0
 
 
 def up(
@@ -49,6 +50,7 @@ def up(
       shoal up --data ./other --port 7000 --shards 4
     """
     from deployments import lifecycle
+    from deployments.ports import is_loopback
 
     settings = read_settings(data, config, http_port=port, http_host=host, cluster_shard_count=shards)
     started = perf_counter()
@@ -56,6 +58,7 @@ def up(
         info = lifecycle.up(settings, on_phase=on_phase)
     elapsed_s = perf_counter() - started
     folder = settings.data_folder.absolute()
+    asks_for_keys = _asks_for_keys(info.url)
     if as_json:
         print_json({
             "url": info.url,
@@ -63,6 +66,7 @@ def up(
             "data_folder": str(folder),
             "log_file": str(info.log_file),
             "seconds": round(elapsed_s, 3),
+            "asks_for_keys": asks_for_keys,
         })  # fmt: skip
         return
     print(f"Shoal answers at {info.url} (after {elapsed_s:.1f} s)")
@@ -70,6 +74,20 @@ def up(
     print(f"  log   {info.log_file}")
     flag = "" if data is None else f" --data {data}"
     print(f"`shoal status{flag}` shows it, `shoal load --help` fills it, `shoal down{flag}` ends it.")
+    if not asks_for_keys and not is_loopback(settings.http.host):
+        note(f"shoal: warning: whoever reaches {info.url} may do everything: `shoal keys create{flag}` closes it")
+
+
+def _asks_for_keys(url: str) -> bool:
+    """Whether a stranger is asked for a key, found out as one. False, which warns, where nothing is found out."""
+    from deployments.http_client import ClusterClient
+
+    try:
+        with ClusterClient(url, ANSWER_S) as client:
+            client.collections()
+    except ShoalError as error:
+        return isinstance(error, Unauthenticated)
+    return False
 
 
 def down(*, data: DataOption = None, as_json: JsonOption = False) -> None:
@@ -115,7 +133,7 @@ def status(*, data: DataOption = None, as_json: JsonOption = False) -> None:
     shards: list[dict[str, Any]] = []
     answer = found.answer
     if found.run is not None:
-        shards, problem = _shards(found.run.url)
+        shards, problem = _shards(found.run.url, settings.data_folder.absolute())
         answer = problem or answer
     if as_json:
         _print_status_json(found, answer, shards)
@@ -127,12 +145,12 @@ def status(*, data: DataOption = None, as_json: JsonOption = False) -> None:
         raise typer.Exit(NOT_RUNNING)
 
 
-def _shards(url: str) -> tuple[list[dict[str, Any]], str | None]:
+def _shards(url: str, folder: Path) -> tuple[list[dict[str, Any]], str | None]:
     """What the cluster says of its shards, their memory included; why it says nothing."""
     from deployments.http_client import ClusterClient
 
     try:
-        with ClusterClient(url, timeout_s=10.0) as client:
+        with ClusterClient(url, ANSWER_S, own_key(folder)) as client:
             shards = client.cluster()["shards"]
             memory = _memory_by_shard(client, shards)
     except ShoalError as error:

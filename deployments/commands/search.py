@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deployments.commands.options import DataOption, JsonOption, UrlOption, cluster_url
+from deployments.commands.options import ApiKeyOption, DataOption, JsonOption, UrlOption, cluster_client
 from deployments.terminal import note, print_json, print_table
 from shards.errors import InvalidRequest, NotFound
 
@@ -51,6 +51,7 @@ def search(
     ] = False,
     data: DataOption = None,
     url: UrlOption = None,
+    api_key: ApiKeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Find the points nearest to a vector, or to another point.
@@ -62,12 +63,10 @@ def search(
       shoal search glove --vector @query.json --ef 256 --json
       shoal search news --like 17 --using title
     """  # fmt: skip
-    from deployments.http_client import ClusterClient
-
     if (vector is None) == (like is None):
         raise typer.BadParameter("give either --vector or --like")
     body: dict[str, Any] = {"limit": limit, "with_payload": with_payload, "params": {"exact": exact, "hnsw_ef": ef}}
-    with ClusterClient(cluster_url(data, url)) as client:
+    with cluster_client(data, url, api_key) as client:
         body["using"] = _compared(collection, _vectors_of(client.describe(collection)), using)
         if like is None:
             assert vector is not None
@@ -82,7 +81,9 @@ def search(
         _print_hits(hits, with_payload)
 
 
-def collections(*, data: DataOption = None, url: UrlOption = None, as_json: JsonOption = False) -> None:
+def collections(
+    *, data: DataOption = None, url: UrlOption = None, api_key: ApiKeyOption = None, as_json: JsonOption = False
+) -> None:
     """List the collections, with their points, vectors and shards.
 
     \b
@@ -90,9 +91,7 @@ def collections(*, data: DataOption = None, url: UrlOption = None, as_json: Json
       shoal collections
       shoal collections --json
     """
-    from deployments.http_client import ClusterClient
-
-    with ClusterClient(cluster_url(data, url)) as client:
+    with cluster_client(data, url, api_key) as client:
         found = [_summary(name, client.describe(name)) for name in client.collections()]
     if as_json:
         print_json({"collections": found})

@@ -20,8 +20,8 @@ from cluster.bulk_load import BulkLoad
 from cluster.state import ControlPlane
 from deployments.loading.bad_rows import BadRowPolicy, fail
 from deployments.loading.source import ParquetSource, SourceBatch
-from deployments.loading.target import NewCollection, check_fits, new_spec
-from shards.errors import Conflict, InvalidRequest, NotFound, ShoalError
+from deployments.loading.target import NewCollection, check_fits, existing_spec, new_spec
+from shards.errors import Conflict, InvalidRequest, ShoalError
 from shards.schema import CollectionSpec
 
 BATCH_ROWS = 4096
@@ -136,14 +136,12 @@ async def _collection(
     """What the collection is like; one that is made for the load goes with it."""
     name = order.collection
     state = await control.cluster_state(-1, 0)
-    found = state.find(name)
     if order.create is None:
-        if found is None:
-            raise NotFound(f"there is no collection `{name}`; add --create to make it from the file's columns")
-        check_fits(order.source.vectors, name, found.spec)
-        yield found.spec
+        spec = existing_spec(name, state)
+        check_fits(order.source.vectors, name, spec)
+        yield spec
         return
-    if found is not None:
+    if name in state.collections:
         raise Conflict(f"the collection `{name}` exists already; leave out --create to load into it")
     spec = new_spec(order.create, order.source.vectors)
     await _uninterrupted(control.create_collection(name, spec, None))

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
+from cluster.state import ClusterState
 from deployments.loading.schema import called
 from deployments.loading.source import SourceVector
 from shards.distance import Distance
-from shards.errors import DimensionMismatch, InvalidRequest
+from shards.errors import DimensionMismatch, InvalidRequest, NotFound
 from shards.schema import CollectionSpec, HnswSpec
 
 
@@ -23,6 +24,14 @@ class NewCollection:
 
     distance: Distance = Distance.COSINE
     hnsw: HnswSpec = field(default_factory=HnswSpec)
+
+
+def existing_spec(collection: str, state: ClusterState) -> CollectionSpec:
+    """What a collection that is there, perhaps under an alias, is like. Raises NotFound."""
+    found = state.find(collection)
+    if found is None:
+        raise NotFound(f"there is no collection `{collection}`; add --create to make it from the file's columns")
+    return found.spec
 
 
 def new_spec(new: NewCollection, vectors: Sequence[SourceVector]) -> CollectionSpec:

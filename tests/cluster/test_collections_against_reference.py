@@ -24,6 +24,12 @@ Call = Callable[[QdrantClient], Any]
 NAMES = ["red", "green", "blue"]
 ALIASES = ["live", "next", "red", "spare"]
 MISSING = "nothing"
+NAMED = {
+    "image": models.VectorParams(
+        size=3, distance=models.Distance.COSINE, on_disk=True, hnsw_config=models.HnswConfigDiff(m=4)
+    ),
+    "": models.VectorParams(size=2, distance=models.Distance.EUCLID),
+}
 
 
 @pytest.fixture(scope="module", params=[1, 2])
@@ -167,7 +173,8 @@ def test_any_sequence_of_changes_reads_alike(both: Both, seed: int) -> None:
         name = chance.choice([*NAMES, *ALIASES])
         match chance.randrange(6):
             case 0 | 1:
-                return create(name, metadata=chance.choice([None, {}, {"a": 1, "b": {"c": [name]}}]))
+                more = chance.choice([{}, {"vectors_config": NAMED}])
+                return create(name, metadata=chance.choice([None, {}, {"a": 1, "b": {"c": [name]}}]), **more)
             case 2:
                 return lambda client: client.delete_collection(name)
             case 3:
@@ -203,6 +210,22 @@ def test_configuration_is_shown_as_it_was_given(both: Both) -> None:
     assert config.params.on_disk_payload is False
     assert config.strict_mode_config is not None
     assert config.strict_mode_config.max_query_limit == 5
+
+
+def test_vectors_change_by_name(both: Both) -> None:
+    both.do(create("red", vectors_config=NAMED))
+    both.compare()
+    image = models.VectorParamsDiff(on_disk=False, hnsw_config=models.HnswConfigDiff(m=4, on_disk=True))
+    assert both.cluster.update_collection("red", vectors_config={"image": image})
+    shown = both.cluster.get_collection("red").config.params.vectors
+    assert isinstance(shown, dict)
+    assert shown[""] == NAMED[""]
+    assert shown["image"] == NAMED["image"].model_copy(
+        update={"on_disk": False, "hnsw_config": models.HnswConfigDiff(m=4, on_disk=True)}
+    )
+    image = models.VectorParamsDiff(hnsw_config=models.HnswConfigDiff(m=5))
+    with pytest.raises(UnexpectedResponse, match=r"vectors\.image\.hnsw_config\.m` can.+t be changed, it is 4"):
+        both.cluster.update_collection("red", vectors_config={"image": image})
 
 
 def test_a_change_of_configuration_is_shown(both: Both) -> None:

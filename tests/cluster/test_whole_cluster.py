@@ -6,6 +6,8 @@ the middle of acknowledged upserts; clients that go away in mid-request; many co
 
 from __future__ import annotations
 
+import hashlib
+import http.client
 import json
 import os
 import signal
@@ -30,6 +32,7 @@ from deployments.cli import main
 from deployments.config import Settings, load_settings
 from deployments.data_folder import RunInfo
 from deployments.ports import LOOPBACK, free_port_block
+from deployments.processes import wait_until
 
 DIM, COUNT = 8, 300
 VECTORS = np.random.default_rng(3).random((COUNT, DIM), np.float32)
@@ -218,6 +221,40 @@ def test_as_many_connections_as_come_are_all_answered(running: Running) -> None:
     finally:
         for sock in sockets:
             sock.close()
+
+
+def test_a_key_closes_the_cluster_until_all_are_forgotten(
+    running: Running, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("SHOAL_API_KEY", raising=False)
+    data = ("--data", str(running.settings.data_folder))
+
+    def say(*arguments: str) -> str:
+        assert main([*arguments, *data]) == 0
+        return capsys.readouterr().out
+
+    def status_of(header: str) -> int:
+        connection = http.client.HTTPConnection(LOOPBACK, running.port, timeout=DEADLINE_S)
+        with closing(connection):
+            connection.request("GET", "/collections/things", headers={"api-key": header} if header else {})
+            return connection.getresponse().status
+
+    made = json.loads(say("keys", "create", "read", "--collection", "things", "--json"))
+    try:
+        assert wait_until(lambda: status_of("") == 401, DEADLINE_S)
+        assert status_of(made["key"]) == 200
+        assert "things" in say("collections")
+        assert json.loads(say("status", "--json"))["shards"]
+        digest = hashlib.sha256(made["key"].encode()).hexdigest()
+        catalogue = (running.settings.data_folder / "catalogue.json").read_text()
+        assert digest in catalogue
+        assert made["key"].rsplit("_", 1)[1] not in catalogue
+        say("keys", "revoke", made["id"])
+        assert wait_until(lambda: status_of(made["key"]) == 401, DEADLINE_S)
+        assert status_of("") == 401
+    finally:
+        say("keys", "forget", "--all")
+    assert wait_until(lambda: status_of("") == 200, DEADLINE_S)
 
 
 def test_down_and_up_again_keeps_everything(running: Running) -> None:

@@ -31,7 +31,7 @@ from shards.filters.parsing import FilterLimits, decode_filter, encode_filter, p
 from shards.filters.rowsets import all_rows
 from shards.filters.semantics import Identity, matches
 from shards.point_ids import point_id
-from tests.filter_cases import ListedRows, random_documents, random_fields, random_filter, random_keys
+from tests.filter_cases import FilterWriter, ListedRows, random_documents, random_fields, random_keys
 
 CASES = int(os.environ.get("SHOAL_FILTER_CASES", "5000"))
 SEED = int(os.environ.get("SHOAL_FILTER_SEED", "20261125"))
@@ -87,9 +87,11 @@ def cases() -> Iterator[tuple[Segment, dict[str, Any], Node]]:
     for number in range(-(-CASES // FILTERS_A_SEGMENT)):
         segment = random_segment(SEED + number)
         random = Random(-segment.seed)
-        ids = [point_id(key) for key in segment.keys]
+        writer = FilterWriter(
+            random, [point_id(key) for key in segment.keys], [str(path) for path in segment.indexes]
+        )
         for _ in range(FILTERS_A_SEGMENT):
-            raw = random_filter(random, ids)
+            raw = writer.filter()
             encoded = encode_filter(parse_filter(raw, LIMITS))
             yield segment, raw, decode_filter(encoded, LIMITS)
 

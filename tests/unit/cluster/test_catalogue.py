@@ -10,6 +10,7 @@ import pytest
 
 from cluster import catalogue as catalogue_module
 from cluster.aliases import CreateAlias, DeleteAlias
+from cluster.api_keys import Grant, Role, new_key
 from cluster.catalogue import CATALOGUE_FILE, PREVIOUS_FILE, CatalogueFile, decode_catalogue, encode_catalogue
 from cluster.catalogue_model import Catalogue, check_settings, new_catalogue
 from shards.distance import Distance
@@ -149,6 +150,15 @@ def test_a_previous_catalogue_alone_is_not_a_new_folder(tmp_path: Path) -> None:
     (tmp_path / PREVIOUS_FILE).write_bytes(encode_catalogue(make_catalogue()))
     with pytest.raises(Corrupt, match=r"catalogue\.json is missing, but .*previous"):
         CatalogueFile(tmp_path).load()
+
+
+def test_keys_are_kept_as_hashes_and_a_catalogue_from_before_them_has_none() -> None:
+    made = new_key(bytes(38), (Grant(role=Role.READ, collection="words"),), "a label", 7)
+    content = encode_catalogue(make_catalogue().with_keys((made.record,)))
+    assert decode_catalogue(content, CATALOGUE_FILE).keys == (made.record,)
+    assert made.text.rsplit("_", 1)[1].encode() not in content
+    before_keys = make_catalogue().model_dump(exclude={"keys"})
+    assert Catalogue.model_validate(before_keys).keys == ()
 
 
 def test_every_cut_and_every_flipped_byte_is_refused() -> None:

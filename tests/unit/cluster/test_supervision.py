@@ -13,6 +13,7 @@ import pytest
 
 from cluster import supervision
 from cluster.aliases import CreateAlias, RenameAlias
+from cluster.api_keys import AddKey, Grant, RevokeKey, Role, new_key
 from cluster.state import ClusterState
 from cluster.supervision import ShardGone, ShardSilent, Supervision, SupervisorSettings
 from shards.disk import write_durably
@@ -391,6 +392,26 @@ def test_a_long_poll_answers_at_a_change_or_at_its_timeout(tmp_path: Path) -> No
         created = await supervisor.create_collection("words", SPEC, None)
         assert await waiting == created
         assert created.version > state.version
+
+    run(tmp_path, story)
+
+
+def test_keys_reach_whoever_waits_and_the_next_life(tmp_path: Path) -> None:
+    record = new_key(bytes(38), (Grant(role=Role.READ),), "", 7).record
+
+    async def story(world: World) -> None:
+        supervisor = await world.supervisor()
+        state = await supervisor.cluster_state(0, 5)
+        assert state.keys == ()
+        waiting = asyncio.create_task(supervisor.cluster_state(state.version, 10))
+        added = await supervisor.change_keys(AddKey(record))
+        assert await waiting == added
+        assert added.keys == (record,)
+        await supervisor.change_keys(RevokeKey(record.id, 9))
+        with pytest.raises(NotFound):
+            await supervisor.change_keys(RevokeKey("unknown", 9))
+        next_life = await world.supervisor()
+        assert [key.revoked_s for key in (await next_life.cluster_state(0, 5)).keys] == [9]
 
     run(tmp_path, story)
 

@@ -37,9 +37,10 @@ class Response:
 
 @dataclass
 class AsgiClient:
-    """`sent` are the messages of the last reply."""
+    """`sent` are the messages of the last reply; `headers` those of every request, names in lower case."""
 
     app: Application
+    headers: dict[str, str] = field(default_factory=dict)
     sent: list[Message] = field(default_factory=list)
 
     def call(self, method: str, path: str, body: Any = None) -> Response:
@@ -50,7 +51,9 @@ class AsgiClient:
     def call_with(self, method: str, path: str, messages: list[Message]) -> Response:
         """The request's body as the server would hand it over."""
         path, _, query = path.partition("?")
-        scope = {"type": "http", "method": method, "path": unquote(path), "query_string": query.encode()}
+        headers = [(name.encode(), value.encode()) for name, value in self.headers.items()]
+        scope: dict[str, Any] = {"type": "http", "method": method, "path": unquote(path), "headers": headers}
+        scope["query_string"] = query.encode()
         waiting, self.sent = list(messages), []
 
         async def receive() -> Message:

@@ -14,6 +14,7 @@ import numpy as np
 import orjson
 
 from cluster.aliases import AliasAction, change_aliases
+from cluster.api_keys import KeyChange, Keys, apply_change
 from cluster.collection_settings import encode_settings, merge_settings
 from cluster.requests import (
     ANY_POINT,
@@ -232,6 +233,7 @@ class FakeCluster(FakePointWrites):
     points: dict[str, Points] = field(default_factory=dict)
     fields: dict[str, dict[str, FieldSchema]] = field(default_factory=dict)
     held: dict[str, CollectionState] = field(default_factory=dict)
+    keys: Keys = ()
     aliases: dict[str, str] = field(default_factory=dict)
     unseen: dict[str, str] = field(default_factory=dict)
 
@@ -240,7 +242,12 @@ class FakeCluster(FakePointWrites):
         address = ShardAddress(host="127.0.0.1", port=7)
         shard = ShardState(shard_id=0, node_id="node", address=address, incarnation="a")
         return ClusterState(
-            version=1, cluster_id="fake", shards=(shard,), collections=dict(self.held), aliases=dict(self.aliases)
+            version=1,
+            cluster_id="fake",
+            shards=(shard,),
+            collections=dict(self.held),
+            keys=self.keys,
+            aliases=dict(self.aliases),
         )
 
     @property
@@ -316,6 +323,10 @@ class FakeCatalogue:
         found = cluster.collection(name)
         settings = merge_settings(found.settings, changes)
         cluster.held[found.name] = found.model_copy(update={"settings": settings})
+
+    async def change_keys(self, change: KeyChange, deadline_s: float) -> None:
+        self._cluster._called(deadline_s)
+        self._cluster.keys = apply_change(self._cluster.keys, change)
 
 
 def _query_hits(held: list[tuple[int, FakePoint]], distances: list[float], request: SearchRequest) -> QueryHits:

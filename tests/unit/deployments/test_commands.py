@@ -115,6 +115,22 @@ def test_vectors_are_named_on_the_command_line(
     assert f"f.parquet: 2 rows, {described}ids generated" in capsys.readouterr().err
 
 
+def test_columns_are_looked_at_for_a_collection_that_is_there(
+    url: str, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--data", str(file.parent), "--url", url]
+    assert main(["load", str(file), "-c", "absent", *where]) == 1
+    assert "there is no collection `absent`; add --create" in capsys.readouterr().err
+    assert main(["load", str(file), "-c", "news", *where]) == 1
+    assert (
+        "no list of floats is called like a vector of the collection (`image` and `size`)" in capsys.readouterr().err
+    )
+    assert main(["load", str(file), "-c", "news", "--vector", "size=a", *where]) == 1
+    told = capsys.readouterr().err
+    assert "vector `size` of 2 from `a`, no vector `image`, ids generated" in told
+    assert "column `a` have 2 components, those of collection `news` as vector `size` 3; nothing was sent" in told
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

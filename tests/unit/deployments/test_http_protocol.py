@@ -14,9 +14,12 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from deployments import http_protocol
-from deployments.http_message import Reply
+from deployments.http_access import Headers
+from deployments.http_errors import UnknownPath
+from deployments.http_message import Call, HttpContext, Reply, Request
 
 DEADLINE_S = 10.0
+NO_CONTEXT: Any = None
 
 
 class EchoApp:
@@ -29,15 +32,28 @@ class EchoApp:
         self.cancelled = asyncio.Event()
         self.started = asyncio.Event()
 
-    async def answer(self, method: str, path: str, query_string: bytes, body: bytes, started: float) -> Reply:
-        if "slow" in path:
+    def admit(self, method: str, path: str, query_string: bytes, headers: Headers, started: float) -> Call:
+        self.headers = list(headers)
+        if "refused" in path:
+            raise UnknownPath("refused before its body came")
+
+        async def echo(_: HttpContext, request: Request) -> Reply:
+            text = f"{method} {path} {query_string.decode()} {len(request.body)}"
+            return Reply(text.encode(), headers=((b"x-echo", b"1"),))
+
+        return Call(echo, Request(path, "", b"", query_string, started))
+
+    async def answer(self, call: Call, body: bytes) -> Reply:
+        handler, request = call
+        request.body = body
+        if "slow" in request.collection:
             self.started.set()
             try:
                 await self.release.wait()
             except asyncio.CancelledError:
                 self.cancelled.set()
                 raise
-        return Reply(f"{method} {path} {query_string.decode()} {len(body)}".encode(), headers=((b"x-echo", b"1"),))
+        return await handler(NO_CONTEXT, request)
 
 
 async def serve_app(scope: Any, receive: Any, send: Any) -> None:
@@ -148,6 +164,28 @@ def test_a_body_that_is_too_long_is_refused_before_it_is_here() -> None:
         assert status == 413
         assert headers["connection"] == "close"
         assert b"body_bytes_max of 100000 bytes" in body
+        assert await client.reader.read() == b""
+
+    run(scenario)
+
+
+def test_headers_arrive_each_time_as_they_are() -> None:
+    async def scenario(client: Client, app: EchoApp, state: ServerState) -> None:
+        await client.ask(post("/x", headers="Api-Key: a key\r\n"))
+        assert (b"Api-Key", b"a key") in app.headers
+        await client.ask(post("/x"))
+        assert [name for name, _ in app.headers] == [b"host", b"content-length"]
+
+    run(scenario)
+
+
+def test_what_is_not_let_in_is_answered_and_its_body_not_kept() -> None:
+    async def scenario(client: Client, app: EchoApp, state: ServerState) -> None:
+        status, _, body = await client.ask(post("/refused", bytes(100_000)))
+        assert (status, b"refused before its body came" in body) == (404, True)
+        assert (await client.ask(post("/x", b"abc")))[2] == b"POST /x  3"
+        client.writer.write(b"POST /refused HTTP/1.1\r\ncontent-length: 900000\r\n\r\n" + bytes(100_001))
+        assert (await client.reply())[0] == 413, "nobody sends without end, let in or not"
         assert await client.reader.read() == b""
 
     run(scenario)

@@ -23,6 +23,8 @@ def test_codes_are_the_published_ones() -> None:
         "bad_vector",
         "limit_exceeded",
         "not_supported",
+        "unauthenticated",
+        "forbidden",
         "not_found",
         "conflict",
         "stale_epoch",

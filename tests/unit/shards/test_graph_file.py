@@ -10,7 +10,7 @@ import pytest
 
 from shards.distance import Distance
 from shards.errors import Corrupt
-from shards.graph_file import GraphFileShape, check_links, check_parameters
+from shards.graph_file import GraphFileShape, check_links, check_parameters, read_graph, write_graph
 from shards.hnsw import GraphShape, HnswGraph
 from shards.schema import HnswSpec
 from tests.shard_oracle import vectors_of
@@ -119,3 +119,25 @@ def test_a_label_that_comes_twice_is_named(tmp_path: Path) -> None:
     (tmp_path / "graph").write_bytes(content)
     with pytest.raises(Corrupt, match="row 0 has no label"):
         check_links(tmp_path / "graph", SHAPE)
+
+
+@pytest.mark.parametrize(("count", "m"), [(1, 4), (40, 2), (600, 4), (600, 16)])
+def test_what_is_read_is_what_was_written(tmp_path: Path, count: int, m: int) -> None:
+    graph = HnswGraph.empty(GraphShape(DIM, Distance.EUCLID, HnswSpec(m=m, ef_construction=20)), count)
+    graph.add(vectors_of(range(count), DIM), 0, 1)
+    graph.save(tmp_path / "graph")
+    shape = GraphFileShape(DIM, m, count)
+    read = read_graph(tmp_path / "graph", shape)
+    write_graph(tmp_path / "again", read)
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "graph").read_bytes()
+    given = graph._state()
+    labels = dict(zip(given["label_lookup_external"].tolist(), given["label_lookup_internal"].tolist(), strict=True))
+    assert labels == dict(
+        zip(read["label_lookup_external"].tolist(), read["label_lookup_internal"].tolist(), strict=True)
+    )
+    for name in ("element_levels", "link_lists", "data_level0"):
+        np.testing.assert_array_equal(read[name], given[name])
+    same = {name for name in read if not name.startswith("label_lookup") and not isinstance(read[name], np.ndarray)}
+    assert {name: read[name] for name in same} == {name: given[name] for name in same}
+    with pytest.raises(Corrupt, match=r"too few|another graph"):
+        read_graph(tmp_path / "graph", GraphFileShape(DIM + 1, m, count))

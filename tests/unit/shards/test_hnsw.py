@@ -136,3 +136,16 @@ def test_the_same_rows_make_the_same_graph(tmp_path: Path) -> None:
 
 def test_manhattan_has_no_graph() -> None:
     assert [has_graph(distance) for distance in Distance] == [True, True, True, False]
+
+
+def test_a_copy_from_the_file_is_the_copy_of_the_graph(graph: HnswGraph, tmp_path: Path) -> None:
+    graph.save(tmp_path / "graph")
+    copies = [graph.copy(COUNT + 5), HnswGraph.copied(tmp_path / "graph", SHAPE, COUNT, COUNT + 5)]
+    more = vectors_of(range(5_000, 5_005), DIM)
+    for copy in copies:
+        assert copy.capacity == COUNT + 5
+        copy.add(more, COUNT, 1)
+        assert len(copy) == COUNT + 5
+    first, second = (copy.search(vectors_of(range(7_000, 7_020), DIM), 20) for copy in copies)
+    np.testing.assert_array_equal(first.rows, second.rows)
+    assert len(graph) == COUNT

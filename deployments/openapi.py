@@ -1,0 +1,139 @@
+"""The OpenAPI document of the HTTP API, made from its route tables and the models of its bodies.
+
+Nothing is described twice: paths and methods are the tables', a route's sentence is its handler's docstring, a body's form
+its model's. BODIES says which route takes which; a route that is not in it takes none, or one that is not described yet.
+Answers are described by their envelope alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from deployments.http_collection_models import ChangeAliasesBody, UpdateCollectionBody
+from deployments.http_keys import CreateKeyBody, RevokeKeyBody
+from deployments.http_message import Handler
+from deployments.http_models import (
+    CountBody,
+    CreateCollectionBody,
+    FieldIndexBody,
+    LegacySearchBody,
+    OperationsBody,
+    PayloadBody,
+    PayloadKeysBody,
+    QueryBatchBody,
+    QueryBody,
+    RetrieveBody,
+    ScrollBody,
+    SelectionBody,
+    UpsertBody,
+    VectorNamesBody,
+    VectorsBody,
+)
+
+Routes = Mapping[str, Mapping[str, Handler]]
+"""Handlers by path template and method."""
+
+BODIES: dict[str, type[BaseModel]] = {
+    "POST /shoal/keys": CreateKeyBody,
+    "POST /shoal/keys/revoke": RevokeKeyBody,
+    "PUT /collections/{collection}": CreateCollectionBody,
+    "PATCH /collections/{collection}": UpdateCollectionBody,
+    "POST /collections/aliases": ChangeAliasesBody,
+    "PUT /collections/{collection}/points": UpsertBody,
+    "POST /collections/{collection}/points": RetrieveBody,
+    "POST /collections/{collection}/points/delete": SelectionBody,
+    "POST /collections/{collection}/points/scroll": ScrollBody,
+    "PUT /collections/{collection}/points/vectors": VectorsBody,
+    "POST /collections/{collection}/points/vectors/delete": VectorNamesBody,
+    "POST /collections/{collection}/points/payload": PayloadBody,
+    "PUT /collections/{collection}/points/payload": PayloadBody,
+    "POST /collections/{collection}/points/payload/delete": PayloadKeysBody,
+    "POST /collections/{collection}/points/payload/clear": SelectionBody,
+    "POST /collections/{collection}/points/batch": OperationsBody,
+    "PUT /collections/{collection}/index": FieldIndexBody,
+    "POST /collections/{collection}/points/count": CountBody,
+    "POST /collections/{collection}/points/query": QueryBody,
+    "POST /collections/{collection}/points/query/batch": QueryBatchBody,
+    "POST /collections/{collection}/points/search": LegacySearchBody,
+}
+_TEXT_ROUTES = frozenset({"/healthz", "/livez", "/readyz", "/metrics", "/docs"})
+_SCHEMAS = "#/components/schemas/"
+_SUCCESS: dict[str, Any] = {
+    "type": "object",
+    "properties": {"result": {}, "status": {"const": "ok"}, "time": {"type": "number", "description": "seconds"}},
+    "required": ["result", "status", "time"],
+}
+_ERROR: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "status": {"type": "object", "properties": {"error": {"type": "string"}}, "required": ["error"]},
+        "time": {"type": "number"},
+    },
+    "required": ["status", "time"],
+}
+
+
+def describe(routes: Routes, version: str) -> dict[str, Any]:
+    """The document (OpenAPI 3.1) as an object. `version`: Shoal's own."""
+    models = list(dict.fromkeys(BODIES.values()))
+    names, definitions = models_json_schema(
+        [(model, "validation") for model in models], ref_template=_SCHEMAS + "{model}"
+    )
+    bodies = {route: names[model, "validation"] for route, model in BODIES.items()}
+    paths = {
+        path: {method.lower(): _operation(path, method, handler, bodies) for method, handler in methods.items()}
+        for path, methods in routes.items()
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Shoal",
+            "version": version,
+            "description": "A vector retrieval cluster. Implements a subset of the Qdrant REST API.",
+        },
+        "paths": paths,
+        "components": {"schemas": {**definitions["$defs"], "Success": _SUCCESS, "Error": _ERROR}},
+    }
+
+
+def _operation(path: str, method: str, handler: Handler, bodies: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "operationId": getattr(handler, "__name__", path),
+        "summary": _summary(handler),
+        "responses": {
+            "200": _answer(path),
+            "default": _json("what is wrong, and what to do", {"$ref": _SCHEMAS + "Error"}),
+        },
+    }
+    if parameters := re.findall(r"{(\w+)}", path):
+        described["parameters"] = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in parameters
+        ]
+    if (body := bodies.get(f"{method} {path}")) is not None:
+        described["requestBody"] = _json("", body) | {"required": True}
+    return described
+
+
+def _summary(handler: Handler) -> str:
+    """What a handler's docstring says behind the route itself."""
+    _, _, rest = " ".join((handler.__doc__ or "").split()).partition(" ")
+    path, _, said = rest.partition(" ")
+    return said or f"{path.rstrip(':;,')}"
+
+
+def _answer(path: str) -> dict[str, Any]:
+    if path in _TEXT_ROUTES:
+        kind = "text/html" if path == "/docs" else "text/plain"
+        return {"description": "text", "content": {kind: {"schema": {"type": "string"}}}}
+    if path in ("/", "/openapi.json"):
+        return _json("an object without the envelope", {"type": "object"})
+    return _json("the envelope of a success", {"$ref": _SCHEMAS + "Success"})
+
+
+def _json(description: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from qdrant_client import models
 
-from tests.filter_cases import BOUND_DATES, FLOATS, INTEGERS, random_documents, random_filter, random_path
+from tests.filter_cases import BOUND_DATES, FLOATS, INTEGERS, FilterWriter, random_documents, random_path
 
 IDS: list[int | str] = [
     *(*range(8), 2**32, 2**63, 2**64 - 1),
@@ -47,6 +47,8 @@ class Caller:
     def __init__(self, seed: int, vectors: dict[str, models.VectorParams], crowd: int = 0) -> None:
         self._random = Random(seed)
         self._pool = [*IDS, *range(1000, 1000 + crowd)]
+        self._indexed: list[str] = []
+        self._writer = FilterWriter(self._random, self._pool, self._indexed)
         self._vectors = vectors
         self._is_plain = vectors.keys() == {""}
         self._may_name_none = True
@@ -165,6 +167,7 @@ class Caller:
         path = random_path(self._random)
         if self._chance(0.4):
             return Call("delete_payload_index", {"field_name": path})
+        self._indexed.append(path)
         return Call(
             "create_payload_index",
             {"field_name": path, "field_schema": self._random.choice(list(models.PayloadSchemaType))},
@@ -241,7 +244,7 @@ class Caller:
         return self._filter() if self._chance(0.6) else None
 
     def _filter(self) -> models.Filter:
-        return models.Filter.model_validate(random_filter(self._random, self._pool))
+        return models.Filter.model_validate(self._writer.filter())
 
     def _ids(self, repeated: bool = False, at_most: int = 5) -> list[int | str]:
         """Ids, hardly ever none."""

@@ -325,7 +325,7 @@ class FakeCatalogue:
         cluster.held[found.name] = found.model_copy(update={"settings": settings})
 
     async def change_keys(self, change: KeyChange, deadline_s: float) -> None:
-        self._cluster._called(deadline_s)
+        self._cluster._called(None, deadline_s)
         self._cluster.keys = apply_change(self._cluster.keys, change)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from cluster.api_keys import AddKey, Grant, NewKey, RevokeKey, Role, apply_change, local_key, new_key
 from deployments.http_access import presented_key
-from deployments.http_app import ALIASES_ROUTE, COLLECTION_ROUTES, POINT_ROUTE, ROUTES, HttpApp
+from deployments.http_app import ALIASES_ROUTE, COLLECTION_ROUTES, INDEX_ROUTE, POINT_ROUTE, ROUTES, HttpApp
 from deployments.limits import LimitSettings
 from tests.unit.deployments.asgi_client import AsgiClient, Response
 from tests.unit.deployments.fake_cluster import FakeCluster
@@ -52,6 +52,16 @@ NEEDS = """
     POST   /collections/a/points/query/batch  read a
     POST   /collections/a/points/search       read a
     GET    /collections/a/points/7            read a
+    POST   /collections/a/points/scroll       read a
+    PUT    /collections/a/points/vectors      write a
+    POST   /collections/a/points/vectors/delete write a
+    POST   /collections/a/points/payload      write a
+    PUT    /collections/a/points/payload      write a
+    POST   /collections/a/points/payload/delete write a
+    POST   /collections/a/points/payload/clear write a
+    POST   /collections/a/points/batch        write a
+    PUT    /collections/a/index               write a
+    DELETE /collections/a/index/n             write a
 """
 ROUTE_NEEDS = {(method, path): need for method, path, *need in map(str.split, NEEDS.strip().splitlines())}
 IDS = {route: " ".join(route) for route in ROUTE_NEEDS}
@@ -83,6 +93,7 @@ def all_routes() -> Iterator[tuple[str, str]]:
     for rest, methods in COLLECTION_ROUTES.items():
         yield from ((method, f"/collections/a/{rest}".rstrip("/")) for method in methods)
     yield from ((method, "/collections/a/points/7") for method in POINT_ROUTE)
+    yield from ((method, "/collections/a/index/n") for method in INDEX_ROUTE)
     own = ALIASES_ROUTE.keys() - COLLECTION_ROUTES[""].keys()
     yield from ((method, "/collections/aliases") for method in own)
 

@@ -90,7 +90,7 @@ def _present(sections: dict[str, Any]) -> dict[str, Any]:
 
 
 def _graphs_of(spec: CollectionSpec, name: str) -> HnswSpec:
-    return spec.hnsw
+    return spec.vectors[name].hnsw or spec.hnsw
 
 
 def _check_graphs(place: str, asked: HnswBody | None, has: HnswSpec) -> None:

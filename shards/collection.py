@@ -21,7 +21,6 @@ import numpy as np
 
 from shards.batch import PointBatch, Vectors, decode_batch, decode_keys
 from shards.disk import Disk
-from shards.errors import BadVector, DimensionMismatch, InvalidRequest
 from shards.filters.paths import parse_path
 from shards.growing import GrowingSegment, rows_that_fit
 from shards.hits import Hits
@@ -32,7 +31,7 @@ from shards.nearest import Want, nearest
 from shards.op_history import OpHistory
 from shards.payload_indexes import Fields, kinds_of, open_indexes
 from shards.point_ids import KeyArray
-from shards.point_writes import SELECTING, PointWrite
+from shards.point_writes import check_vectors
 from shards.records import Records
 from shards.schema import CollectionSpec
 from shards.sealed import SealedSegment, open_segment
@@ -66,8 +65,7 @@ class ShardCollection:
         self.sound_manifests: tuple[int, ...] = ()
         """The newest ones that are known to be whole with their segments: what it was opened at, and what it wrote since."""
         self.applied_lsn = 0
-        self.fields: Fields = {}
-        """Declared payload fields. Changed by `declare` alone."""
+        self._fields: Fields = {}
         self.sealed: list[SealedSegment] = []
         self.prepared: dict[str, SealedSegment] = {}
         """Segments that a bulk load has ready, by name: attaching one of them reads nothing from the disk."""
@@ -119,11 +117,19 @@ class ShardCollection:
         """Those of the points that exist, each once, in no particular order."""
         return look_up(self.segments(), keys, want)
 
-    def declare(self, fields: Fields) -> None:
-        """Index these fields and no others from now on. Sealed segments get what they miss by and by (shards/upkeep.py)."""
-        self.fields = fields
+    @property
+    def fields(self) -> Fields:
+        """The declared payload fields. Those that are set, and no others, are indexed from now on; sealed segments get what
+        they miss by and by (shards/upkeep.py).
+        """
+        return self._fields
+
+    @fields.setter
+    def fields(self, fields: Fields) -> None:
+        """Declare these."""
+        self._fields = fields
         for growing in (self.growing, *(frozen.growing for frozen in self.frozen)):
-            growing.index_fields(kinds_of(fields))
+            growing.fields = kinds_of(fields)
         paths = {parse_path(path) for path in fields}
         for segment in self.sealed:
             segment.indexes = {path: index for path, index in segment.indexes.items() if path in paths}
@@ -134,23 +140,7 @@ class ShardCollection:
             decode_keys(op.body)
         elif op.kind is OpKind.UPSERT:
             batch = decode_batch(op.body)
-            self._check_vectors(batch)
-
-    def check_write(self, write: PointWrite) -> None:
-        """The same of a write that becomes ops when it is its turn."""
-        if write.kind in SELECTING:
-            if write.body:
-                decode_keys(write.body)
-            if write.change is not None and max(write.change.numbers, default=0) >= len(self.spec.layout.columns):
-                raise InvalidRequest(f"there is no vector number {max(write.change.numbers)}")
-        else:
-            self._check_vectors(decode_batch(write.body))
-
-    def _check_vectors(self, batch: PointBatch) -> None:
-        if batch.dim != self.dim:
-            raise DimensionMismatch(f"Vector dimension error: expected dim: {self.dim}, got {batch.dim}")
-        if (bad_row := self.spec.layout.first_bad_row(batch.vectors)) is not None:
-            raise BadVector(f"vector {bad_row} of a write holds a NaN or an infinite component")
+            check_vectors(batch, self.spec.layout)
 
     def commit(self, ops: list[LogOp], epoch: int) -> int:
         """Check, log and apply ops; returns the LSN of the first. For callers that need no loop of their own."""

@@ -117,7 +117,7 @@ class Committer:
                 return False
             run = asyncio.get_running_loop().run_in_executor
             await run(self._disk, write_fields, collection.folder, fields, collection.disk)
-            collection.declare(fields)
+            collection.fields = fields
         self.upkeep.start_due()
         return True
 

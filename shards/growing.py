@@ -14,9 +14,7 @@ import numpy.typing as npt
 from pyroaring import BitMap
 
 from shards.batch import PointBatch, Vectors, make_batch
-from shards.filter_memo import FilterMemo
-from shards.filter_query import FilterQuery
-from shards.filters.evaluation import Searched
+from shards.filter_memo import FilterMemo, matching
 from shards.filters.indexes import FieldKinds, GrowingIndexes, Indexes
 from shards.filters.rowsets import rowset_of_mask
 from shards.index import Rows, SearchPlan, SegmentHits
@@ -50,7 +48,8 @@ class GrowingSegment:
         self._row_of_key: dict[int, int] = {}
         self._with_gaps: set[int] = set()
         """Numbers of the vectors that not every row has."""
-        self._indexes = GrowingIndexes(fields or {})
+        self._fields = fields or {}
+        self._indexes = GrowingIndexes(self._fields)
         self._memo = FilterMemo()
         self._large_key_count = 0
         self._document_count = 0
@@ -116,9 +115,10 @@ class GrowingSegment:
         self._payload_bytes += len(batch.payloads)
 
     def search(self, queries: Vectors, plan: SearchPlan) -> SegmentHits:
+        """See VectorIndex. Every row is measured."""
         count, column = self.row_count, self._layout.columns[plan.vector]
         if plan.filter is not None:
-            alive: npt.NDArray[np.bool_] | None = self.matching(plan.filter)
+            alive: npt.NDArray[np.bool_] | None = matching(self, plan.filter)
         else:
             alive = self._alive[:count] if self.dead_count else None
         if plan.vector in self._with_gaps and (gaps := column.missing(self._vectors[:count])) is not None:
@@ -129,16 +129,26 @@ class GrowingSegment:
     def indexes(self) -> Indexes:
         return self._indexes.current
 
-    def matching(self, query: FilterQuery) -> npt.NDArray[np.bool_]:
-        count = self.row_count
-        return self._memo.mask(query, Searched(self, self.indexes, self._vector_rows())) & self._alive[:count]
+    @property
+    def alive(self) -> npt.NDArray[np.bool_]:
+        return self._alive[: self.row_count]
 
-    def index_fields(self, fields: FieldKinds) -> None:
-        """Index these fields from now on, the rows that are there too."""
-        self._indexes = GrowingIndexes(fields)
+    @property
+    def memo(self) -> FilterMemo:
+        return self._memo
+
+    @property
+    def fields(self) -> FieldKinds:
+        """The payload fields that are indexed. Those that are set are indexed from now on, for the rows that are there too."""
+        return self._fields
+
+    @fields.setter
+    def fields(self, fields: FieldKinds) -> None:
+        self._fields, self._indexes = fields, GrowingIndexes(fields)
         self._indexes.append(self._payloads)
 
     def find(self, keys: KeyArray) -> Rows:
+        """See VectorIndex."""
         found = [self._row_of_key.get(key, -1) for key in key_list(keys)]
         if found and max(found) >= self.row_count:  # of a snapshot: overwritten since
             found = [
@@ -151,8 +161,9 @@ class GrowingSegment:
         rows = (row for row in range(self.row_count - 1, -1, -1) if self._keys[row] == key and self._alive[row])
         return next(rows, -1)
 
-    def _vector_rows(self) -> dict[str, BitMap | None]:
-        """The rows that have each vector, None for all."""
+    @property
+    def vector_rows(self) -> dict[str, BitMap | None]:
+        """See Filtered."""
         having: dict[str, BitMap | None] = {}
         for number, column in enumerate(self._layout.columns):
             gaps = column.missing(self._vectors[: self.row_count]) if number in self._with_gaps else None

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from shards.batch import PointBatch, Vectors
+from shards.filter_memo import Filtered
 from shards.filter_query import FilterQuery
-from shards.filters.indexes import Indexes
 from shards.point_ids import KeyArray
 
 Rows = npt.NDArray[Any]
@@ -39,7 +39,7 @@ class SearchPlan(NamedTuple):
     filter: FilterQuery | None = None
 
 
-class VectorIndex(Protocol):
+class VectorIndex(Filtered, Protocol):
     """A segment: rows of points, searched by vector and found by key. Rows never move; they only die."""
 
     @property
@@ -50,10 +50,6 @@ class VectorIndex(Protocol):
     def live_count(self) -> int:
         """Rows that count."""
 
-    @property
-    def indexes(self) -> Indexes:
-        """Payload indexes, by field; of fewer rows than there are, perhaps."""
-
     def snapshot(self) -> VectorIndex:
         """The rows that live now, for a search on another thread: what is added or dies later is not seen in it.
 
@@ -62,9 +58,6 @@ class VectorIndex(Protocol):
 
     def search(self, queries: Vectors, plan: SearchPlan) -> SegmentHits:
         """The nearest living rows that have the plan's vector, to each prepared query (nq, its size)."""
-
-    def matching(self, query: FilterQuery) -> npt.NDArray[np.bool_]:
-        """Which living rows match a filter, bool (row_count,). Payloads are read where no index tells."""
 
     def find(self, keys: KeyArray) -> Rows:
         """The living row of each key, -1 where the segment has none."""

@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from shards.batch import Buffer, PointBatch, decode_batch, decode_keys, encode_batch, encode_keys, make_batch
-from shards.errors import Corrupt
+from shards.errors import BadVector, Corrupt, DimensionMismatch, InvalidRequest
+from shards.filter_memo import matching
 from shards.filter_query import FilterQuery, filter_query
 from shards.index import VectorIndex
 from shards.log_frame import LogOp, OpKind
@@ -100,6 +101,25 @@ def decode_point_write(buffer: Buffer) -> PointWrite:
     return write
 
 
+def check_write(write: PointWrite, layout: VectorLayout) -> None:
+    """Raises InvalidRequest or Corrupt unless the write fits points of this layout."""
+    if write.kind not in SELECTING:
+        check_vectors(decode_batch(write.body), layout)
+        return
+    if write.body:
+        decode_keys(write.body)
+    if write.change is not None and max(write.change.numbers, default=0) >= len(layout.columns):
+        raise InvalidRequest(f"there is no vector number {max(write.change.numbers)}")
+
+
+def check_vectors(batch: PointBatch, layout: VectorLayout) -> None:
+    """Raises DimensionMismatch, or BadVector with the first row that holds what no vector may."""
+    if batch.dim != layout.dim:
+        raise DimensionMismatch(f"Vector dimension error: expected dim: {layout.dim}, got {batch.dim}")
+    if (bad_row := layout.first_bad_row(batch.vectors)) is not None:
+        raise BadVector(f"vector {bad_row} of an upsert holds a NaN or an infinite component")
+
+
 def targets(write: PointWrite, segments: Sequence[VectorIndex]) -> list[KeyArray | Places]:
     """What the write is about, as things are now, in parts that are written one after the other: keys, or places in the
     batch that it brings.
@@ -158,7 +178,7 @@ def _with_vectors(given: PointBatch, stored: PointBatch) -> PointBatch:
 
 def _matching_keys(write: PointWrite, segments: Sequence[VectorIndex]) -> KeyArray:
     assert write.filter is not None, "decode_point_write has looked"
-    found = [segment.keys_of(np.flatnonzero(segment.matching(write.filter))) for segment in segments]
+    found = [segment.keys_of(np.flatnonzero(matching(segment, write.filter))) for segment in segments]
     found = [keys for keys in found if len(keys)]
     return np.concatenate(same_width(found)) if found else key_array([])
 
@@ -171,7 +191,7 @@ def _kept_places(write: PointWrite, batch: PointBatch, segments: Sequence[Vector
         here = np.flatnonzero(rows >= 0)
         exists[here] = True
         if write.filter is not None and len(here):
-            matches[here] = segment.matching(write.filter)[rows[here]]
+            matches[here] = matching(segment, write.filter)[rows[here]]
     if write.filter is None:
         matches[:] = True
     if write.kind is WriteKind.VECTORS or write.mode is WriteMode.UPDATE_ONLY:

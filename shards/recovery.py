@@ -96,7 +96,7 @@ def open_collection(folder: Path, uid: str, settings: ShardSettings, disk: Disk 
 def _open_at(folder: Path, spec: CollectionSpec, settings: ShardSettings, manifest: Manifest, disk: Disk) -> Opened:
     wal, recovery = open_wal(folder / WAL_FOLDER, manifest.applied_lsn, manifest.durable_lsn, disk)
     collection = ShardCollection(folder, spec, settings, wal)
-    collection.declare(read_fields(folder))
+    collection.fields = read_fields(folder)
     collection.applied_lsn = manifest.applied_lsn
     collection.sound_manifests = (manifest.number,)
     collection.manifest_number = max(manifest_numbers(folder))

@@ -56,10 +56,14 @@ def _scan_some(
     matrix: Vectors, living: npt.NDArray[np.intp], queries: Vectors, k: int, distance: Distance
 ) -> SegmentHits:
     """The same where few rows count: those are copied together first."""
+    width = min(k, len(matrix))
+    rows = np.full((len(queries), width), -1, np.int64)
+    distances = np.full((len(queries), width), np.inf, np.float32)
     found = scan(matrix[living], queries, k, distance, None)
-    if not len(living):
-        return found
-    return SegmentHits(np.where(found.rows < 0, -1, living[found.rows]), found.distances)
+    if len(living):
+        count = found.rows.shape[1]
+        rows[:, :count], distances[:, :count] = living[found.rows], found.distances
+    return SegmentHits(rows, distances)
 
 
 def smallest(values: npt.NDArray[np.float32], k: int) -> npt.NDArray[Any]:

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from shards.batch import PointBatch, concatenate, make_batch
+from shards.filter_memo import matching
 from shards.filter_query import FilterQuery
 from shards.filters.dates import instant
 from shards.filters.indexes import document_of
@@ -85,7 +86,7 @@ def _sort_key(descends: bool) -> Any:
 
 
 def _matching_rows(segment: VectorIndex, plan: ScrollPlan) -> Rows:
-    return live_rows(segment) if plan.filter is None else np.flatnonzero(segment.matching(plan.filter))
+    return live_rows(segment) if plan.filter is None else np.flatnonzero(matching(segment, plan.filter))
 
 
 def _by_id(segment: VectorIndex, number: int, plan: ScrollPlan) -> list[_Place]:

@@ -22,10 +22,8 @@ from pyroaring import BitMap
 from shards import segment_files as files
 from shards.batch import PointBatch, Vectors, make_batch
 from shards.errors import Corrupt
-from shards.filter_memo import FilterMemo
+from shards.filter_memo import FilterMemo, matching
 from shards.filter_plan import candidates_for, is_scan_cheaper
-from shards.filter_query import FilterQuery
-from shards.filters.evaluation import Searched
 from shards.filters.indexes import Indexes
 from shards.hnsw import HnswGraph
 from shards.index import Rows, SearchPlan, SegmentHits
@@ -85,7 +83,7 @@ class SealedSegment:
         self.exact_scan_bytes = 0
         self.indexes: Indexes = {}
         """Of its payloads, by field: what is not there is looked up in the payloads themselves."""
-        self._memo = FilterMemo()
+        self.memo = FilterMemo()
         rows, dim = header.row_count, header.dim
         self._vectors = files.map_array(folder / files.VECTORS, np.dtype(np.float32)).reshape(rows, dim)
         self._keys = files.map_keys(folder, header)
@@ -155,7 +153,7 @@ class SealedSegment:
             row_count=self.row_count,
             named_row_count=sum(len(searched.rows) for searched in self._searched if searched.rows is not None),
             has_dead=self._alive is not None,
-            filter_bytes=self._memo.byte_count,
+            filter_bytes=self.memo.byte_count,
         )
 
     @property
@@ -180,7 +178,7 @@ class SealedSegment:
     def search(self, queries: Vectors, plan: SearchPlan) -> SegmentHits:
         """See VectorIndex. Never fewer than k rows where the segment has them."""
         k, searched = plan.k, self._searched[plan.vector]
-        alive = self._alive if plan.filter is None else self.matching(plan.filter)
+        alive = self._alive if plan.filter is None else matching(self, plan.filter)
         living = self._living_with(searched, alive)
         graph, candidates = searched.graph, max(plan.ef, k)
         if plan.exact or graph is None or searched.byte_count <= self.exact_scan_bytes or k >= searched.row_count:
@@ -197,10 +195,6 @@ class SealedSegment:
             short = np.flatnonzero(hits.rows[:, min(k, living) - 1] < 0)
             self._refill(queries, _Refill(searched, alive, k, living, candidates), hits, short)
         return hits
-
-    def matching(self, query: FilterQuery) -> npt.NDArray[np.bool_]:
-        mask = self._memo.mask(query, Searched(self, self.indexes, self._vector_rows()))
-        return mask if self._alive is None else mask & self._alive
 
     def find(self, keys: KeyArray) -> Rows:
         """See VectorIndex. A binary search for each key."""
@@ -261,8 +255,13 @@ class SealedSegment:
             )
         return rows
 
-    def _vector_rows(self) -> dict[str, BitMap | None]:
-        """The rows that have each vector, None for all."""
+    @property
+    def alive(self) -> npt.NDArray[np.bool_] | None:
+        return self._alive
+
+    @property
+    def vector_rows(self) -> dict[str, BitMap | None]:
+        """See Filtered."""
         return {
             searched.column.name: None if searched.rows is None else BitMap(array("I", searched.rows.tolist()))
             for searched in self._searched

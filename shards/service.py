@@ -33,6 +33,7 @@ from shards.errors import (
     StaleEpoch,
     StorageFull,
 )
+from shards.filter_memo import matching
 from shards.filter_query import FilterQuery, filter_query
 from shards.filters.paths import parse_path
 from shards.identity import ShardIdentity
@@ -41,7 +42,7 @@ from shards.log_frame import LogOp, OpKind
 from shards.memory_account import LoadPermits, MemoryAccount
 from shards.messages import SearchHead, Target, decode_target
 from shards.nearest import Want, nearest
-from shards.point_writes import decode_point_write
+from shards.point_writes import check_write, decode_point_write
 from shards.recall_probe import RecallProbe
 from shards.resident import Resident, read_resident
 from shards.scrolling import scroll
@@ -257,7 +258,7 @@ class ShardService:
     def _point_write(self, hosted: Hosted, body: memoryview, reply: _Reply) -> None:
         op_id, encoded = messages.decode_write(body)
         write = decode_point_write(encoded)
-        hosted.collection.check_write(write)
+        check_write(write, hosted.collection.spec.layout)
         written = hosted.committer.submit(WaitingWrite(write, op_id, encoded), hosted.epoch)
         reply.when(written, lambda lsn: (Kind.WRITTEN, messages.encode_written(lsn)))
 
@@ -353,7 +354,7 @@ class _Reply:
 
 
 def _count_matching(segments: list[VectorIndex], query: FilterQuery) -> int:
-    return sum(int(segment.matching(query).sum()) for segment in segments if segment.live_count)
+    return sum(int(matching(segment, query).sum()) for segment in segments if segment.live_count)
 
 
 def _field_statistics(collection: ShardCollection) -> dict[str, Any]:

@@ -43,7 +43,8 @@ PURE_MODULES = frozenset(
             "shards/point_ids.py",
         ),
         *("shards/report.py", "shards/scan.py", "shards/schema.py", "shards/settings.py"),
-        *("shards/vector_layout.py", "shards/wire.py"),
+        *("shards/filter_memo.py", "shards/filter_plan.py", "shards/filter_query.py", "shards/field_schema.py"),
+        *("shards/point_change.py", "shards/vector_layout.py", "shards/wire.py"),
         *("cluster/aliases.py", "cluster/collection_settings.py"),
         *(
             f"shards/filters/{name}.py"
@@ -399,7 +400,8 @@ def _is_public(name: str) -> bool:
 
 
 def _is_property(node: Function) -> bool:
-    return any(ast.unparse(decorator).split(".")[-1].endswith("property") for decorator in node.decorator_list)
+    names = (ast.unparse(decorator).split(".")[-1] for decorator in node.decorator_list)
+    return any(name.endswith("property") or name == "setter" for name in names)
 
 
 def _is_not_false(node: ast.expr) -> bool:

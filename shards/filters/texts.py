@@ -55,7 +55,7 @@ class Texts:
         if isinstance(test, HasSomeWord):
             return about(max(counts, default=0), sum(counts), sum(counts), rows)
         rarest = min(counts, default=0)
-        if len(counts) == 1:
+        if len(test.words) == 1:  # a phrase may be one word repeated
             return Estimate(rarest, rarest, rarest)
         return about(0, rows * float(np.prod([count / max(rows, 1) for count in counts])), rarest, rows)
 

@@ -1,0 +1,1 @@
+"""The client's own tests, against a cluster of ours."""

@@ -48,6 +48,16 @@ NEEDS = """
     POST   /collections/a/points              read a
     POST   /collections/a/points/delete       write a
     POST   /collections/a/points/count        read a
+    POST   /collections/a/points/scroll       read a
+    PUT    /collections/a/points/vectors      write a
+    POST   /collections/a/points/vectors/delete  write a
+    POST   /collections/a/points/payload      write a
+    PUT    /collections/a/points/payload      write a
+    POST   /collections/a/points/payload/delete  write a
+    POST   /collections/a/points/payload/clear  write a
+    POST   /collections/a/points/batch        write a
+    PUT    /collections/a/index               write a
+    DELETE /collections/a/index/n             write a
     POST   /collections/a/points/query        read a
     POST   /collections/a/points/query/batch  read a
     POST   /collections/a/points/search       read a

@@ -49,7 +49,13 @@ def test_what_was_given_is_shown(client: AsgiClient) -> None:
         "payload": {"memory": "cached"},
         "id_tracker": {"memory": "pinned"},
     }
-    for key, value in {"m": 8, "ef_construct": 50, "full_scan_threshold": 1, "on_disk": True, "payload_m": 4}.items():
+    for key, value in {
+        "m": 16,
+        "ef_construct": 50,
+        "full_scan_threshold": 1,
+        "on_disk": True,
+        "payload_m": 4,
+    }.items():
         assert config["hnsw_config"][key] == value
     assert config["optimizer_config"] == {
         "default_segment_number": 0, "flush_interval_sec": 5,
@@ -74,7 +80,7 @@ def test_a_change_is_merged(client: AsgiClient) -> None:
         "vectors": {"": {"on_disk": False, "hnsw_config": {"m": 8, "full_scan_threshold": 5}}},
         "optimizers_config": {"indexing_threshold": 9},
         "params": {"read_fan_out_factor": 1, "payload": {"memory": "cold"}},
-        "hnsw_config": {"m": 8, "ef_construct": 50, "on_disk": False},
+        "hnsw_config": {"m": 16, "ef_construct": 50, "on_disk": False},
         "strict_mode_config": {"max_timeout": 5},
         "metadata": {"model": {"name": "b"}, "null": None, "new": 1},
     }
@@ -95,7 +101,7 @@ def test_a_change_is_merged(client: AsgiClient) -> None:
 @pytest.mark.parametrize(
     ("change", "status", "text"),
     [
-        ({"hnsw_config": {"m": 9}}, 400, "`hnsw_config.m` can't be changed, it is 8"),
+        ({"hnsw_config": {"m": 9}}, 400, "`hnsw_config.m` can't be changed, it is 16"),
         ({"hnsw_config": {"ef_construct": 51}}, 400, "`hnsw_config.ef_construct` can't be changed, it is 50"),
         ({"vectors": {"": {"hnsw_config": {"m": 9}}}}, 400, "hnsw_config.m` can't be changed, it is 8"),
         ({"vectors": {"image": {"on_disk": True}}}, 400, "Not existing vector name error: image"),

@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 
 from shards import sealing
+from shards.batch import make_batch
 from shards.collection import ShardCollection
+from shards.compaction import Merge
 from shards.field_schema import FieldSchema
+from shards.filter_memo import matching
 from shards.filter_query import filter_query
 from shards.filters.indexes import FieldKind
 from shards.index import SearchPlan
 from shards.log_frame import LogOp
 from shards.nearest import Want
-from shards.payload_indexes import missing_fields
+from shards.payload_indexes import build_indexes, missing_fields, write_fields
 from shards.point_ids import key_array, key_list
 from shards.settings import ShardSettings
 from tests.shard_oracle import DIM, delete_op, new_collection, reopened, upsert_op, vectors_of
@@ -39,8 +42,6 @@ FIELDS = {
 
 
 def batch(first: int, count: int) -> LogOp:
-    from shards.batch import make_batch
-
     keys = range(first, first + count)
     payloads = [b'{"half":%s,"tenth":%d,"n":%d}' % (b"true" if n % 2 else b"false", n % 10, n) for n in keys]
     return upsert_op(make_batch(key_array(keys), vectors_of(keys), payloads))
@@ -76,10 +77,8 @@ def test_the_nearest_matching_points_are_found(
     collection: ShardCollection, encoded: bytes, declared: bool, exact: bool
 ) -> None:
     if declared:
-        collection.declare(FIELDS)
+        collection.fields = FIELDS
         for segment in collection.sealed:
-            from shards.payload_indexes import build_indexes
-
             kinds = missing_fields(segment, FIELDS)
             segment.indexes = build_indexes(collection.folder, segment, kinds, collection.disk)
     wanted = sorted(matching_keys(encoded))
@@ -105,7 +104,7 @@ def test_what_is_written_or_deleted_is_seen_at_once(collection: ShardCollection)
     query = filter_query(FILTERS[0.1])
 
     def count() -> int:
-        return sum(int(segment.matching(query).sum()) for segment in collection.segments())
+        return sum(int(matching(segment, query).sum()) for segment in collection.segments())
 
     assert count() == 300 - 3
     collection.commit([delete_op([13, 2_803])], 1)
@@ -116,8 +115,6 @@ def test_what_is_written_or_deleted_is_seen_at_once(collection: ShardCollection)
 
 def test_a_filter_that_is_correlated_with_the_query_finds_its_points(tmp_path: Path) -> None:
     """Half of all points match, and all of those are far from the query."""
-    from shards.batch import make_batch
-
     made = new_collection(tmp_path / "c", SETTINGS)
     vectors = vectors_of(range(2_000))
     vectors[1_000:] += 50
@@ -131,11 +128,8 @@ def test_a_filter_that_is_correlated_with_the_query_finds_its_points(tmp_path: P
 
 
 def test_indexes_survive_seals_merges_and_restarts(collection: ShardCollection, tmp_path: Path) -> None:
-    from shards.compaction import Merge
-    from shards.payload_indexes import write_fields
-
     write_fields(collection.folder, FIELDS, collection.disk)
-    collection.declare(FIELDS)
+    collection.fields = FIELDS
     sealing.seal_all(collection)
     assert missing_fields(collection.sealed[-1], FIELDS) == {}
     assert len(missing_fields(collection.sealed[0], FIELDS)) == 3, "it was sealed before they were declared"
@@ -153,10 +147,8 @@ def test_indexes_survive_seals_merges_and_restarts(collection: ShardCollection, 
 
 
 def test_a_damaged_index_is_done_without(collection: ShardCollection, tmp_path: Path) -> None:
-    from shards.payload_indexes import write_fields
-
     write_fields(collection.folder, FIELDS, collection.disk)
-    collection.declare(FIELDS)
+    collection.fields = FIELDS
     sealing.seal_all(collection)
     files = sorted((collection.folder / "indexes" / collection.sealed[-1].name).iterdir())
     content = bytearray(files[0].read_bytes())

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from shards.errors import Corrupt
+from shards.filter_query import filter_query
 from shards.hits import Hits
 from shards.index import SearchPlan
 from shards.messages import (
@@ -16,6 +17,7 @@ from shards.messages import (
     decode_search_head,
     encode_hits,
     encode_search,
+    search_head_of,
 )
 from shards.nearest import Want
 from shards.point_ids import UUID_BASE, key_array
@@ -29,12 +31,13 @@ def joined(parts: list[object]) -> bytes:
 
 
 @pytest.mark.parametrize("exact", [False, True])
+@pytest.mark.parametrize("encoded", [b"", b'{"must":{"key":"a","match":{"value":1}}}'])
 @pytest.mark.parametrize("want", [Want(), Want(payloads=True), Want(vectors=True), Want(True, True)])
-def test_a_search_comes_back_as_it_was(exact: bool, want: Want) -> None:
-    plan = SearchPlan(10, 64, exact)
+def test_a_search_comes_back_as_it_was(exact: bool, want: Want, encoded: bytes) -> None:
+    plan = SearchPlan(10, 64, exact, 3, filter_query(encoded) if encoded else None)
     body = memoryview(joined(encode_search(TARGET, plan, want, QUERIES)))
-    head = decode_search_head(bytes(body[:SEARCH_HEAD_BYTES]))
-    assert head == (TARGET, plan, want, 2, 3)
+    head = decode_search_head(search_head_of(body))
+    assert head == (TARGET, plan, want, 2, 3, head.byte_count)
     assert head.body_bytes == len(body)
     assert np.array_equal(decode_queries(head, [body]), QUERIES)
 

@@ -20,7 +20,7 @@ from shards.filter_query import filter_query
 from shards.nearest import Want
 from shards.point_change import ChangeKind, PointChange
 from shards.point_ids import key_array, key_list
-from shards.point_writes import PointWrite, WriteKind, WriteMode, decode_point_write
+from shards.point_writes import PointWrite, WriteKind, WriteMode, check_write, decode_point_write
 from tests.running_committer import committing
 from tests.shard_oracle import NAMED, SMALL, batch_of, named_batch_of, new_collection, reopened, upsert_op
 
@@ -58,7 +58,7 @@ def written(folder: Path, *writes: PointWrite, first: int = 40) -> tuple[ShardCo
 def submit(committer: Committer, write: PointWrite, op_id: bytes = bytes(16)) -> asyncio.Future[int]:
     encoded = write.encode()
     decoded = decode_point_write(encoded)
-    committer.collection.check_write(decoded)
+    check_write(decoded, committer.collection.spec.layout)
     return committer.submit(WaitingWrite(decoded, op_id, encoded), 1)
 
 
@@ -191,11 +191,11 @@ def test_vectors_are_replaced_and_dropped_one_by_one(tmp_path: Path) -> None:
 def test_what_does_not_fit_is_refused(tmp_path: Path, write: PointWrite, error: type[Exception]) -> None:
     collection = new_collection(tmp_path / "c", SMALL)
     with pytest.raises(error):
-        collection.check_write(decode_point_write(write.encode()))
+        check_write(decode_point_write(write.encode()), collection.spec.layout)
     infinite = batch_of([1])
     infinite.vectors[0, 0] = np.inf
     with pytest.raises(BadVector):
-        collection.check_write(PointWrite(WriteKind.UPSERT, body=encode_batch(infinite)))
+        check_write(PointWrite(WriteKind.UPSERT, body=encode_batch(infinite)), collection.spec.layout)
 
 
 def _cut(content: bytes) -> bytes:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from shards import filter_plan
 from shards import sealed as sealed_module
 from shards.batch import PointBatch, concatenate
 from shards.distance import Distance
@@ -170,6 +171,7 @@ def test_widening_asks_the_graph_once_more_before_it_scans(tmp_path: Path, monke
     segment.kill(nearest[:20])
     asked = []
     real = HnswGraph.search
+    monkeypatch.setattr(filter_plan, "CANDIDATE_COST", 0.0)
     monkeypatch.setattr(HnswGraph, "search", lambda graph, q, ef: (asked.append(ef), real(graph, q, ef))[1])
     found = segment.search(query, SearchPlan(4, 16))
     assert asked == [16, 16 * sealed_module.WIDEN_FACTOR]

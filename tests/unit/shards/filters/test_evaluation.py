@@ -92,6 +92,13 @@ def test_only_what_indexes_leave_open_is_read(raw: dict[str, Any], expected: Any
     assert rows.read_count == read_count
 
 
+def test_what_is_missing_in_one_object_is_not_missing_in_all() -> None:
+    rows = ListedRows([0, 1], [{"parts": [{"n": 1}, {}]}, {"parts": [{"n": 1}]}])
+    searched = Searched(rows, build_indexes(FIELDS, rows.payloads), {})
+    empty = {"nested": {"key": "parts", "filter": {"must": {"is_empty": {"key": "n"}}}}}
+    assert list(matching_rows(node_of({"must": empty}), searched, all_rows(2))) == [0]
+
+
 def test_rows_that_do_not_count_are_neither_read_nor_found() -> None:
     searched, rows = segment()
     assert list(matching_rows(node_of({"must": [NOTED]}), searched, BitMap(range(5, 9)))) == [7]

@@ -40,6 +40,13 @@ def test_points_opposite_each_other_have_a_distance() -> None:
         assert distance_m(lat, lon, -lat, lon - 180) == pytest.approx(20_015_114.35, abs=0.1)
 
 
+def test_an_edge_along_a_meridian_that_is_no_binary_fraction() -> None:
+    triangle = GeoPolygon(((0, 13.405), (0, 180), (45.5, 13.405), (0, 13.405)))
+    assert not triangle.contains(20, 13.405)
+    assert triangle.contains(20, 13.406)
+    assert not triangle.contains(20, 13.404)
+
+
 def test_coordinates() -> None:
     assert coordinates({"lat": 1, "lon": 2.5, "name": "x"}) == (1, 2.5)
     for value in ({}, {"lat": 1}, {"lat": True, "lon": 1}, {"lat": None, "lon": 1}, [1, 2], "1,2", None):

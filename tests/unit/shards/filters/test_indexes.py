@@ -85,6 +85,24 @@ def test_an_index_says_what_a_scan_says(kind: FieldKind, name: str) -> None:
     assert guess.least <= len(scanned) <= guess.most
 
 
+def test_a_prefix_takes_whatever_follows_it() -> None:
+    texts = ["gr", "gra", "grz", "grün", "gr\U0001f431", "gs", "g", "Gr"]
+    rows = ListedRows(list(range(len(texts))), [{"a": text} for text in texts])
+    indexes = build_indexes({"a": FieldKind.KEYWORD}, rows.payloads)
+    node = normal_form(parse_filter({"must": {"key": "a", "match": {"prefix": "gr"}}}, FilterLimits()))
+    assert list(matching_rows(node, Searched(rows, indexes, {}), all_rows(len(texts)))) == [0, 1, 2, 3, 4]
+
+
+def test_a_phrase_of_one_word_repeated_is_not_that_word() -> None:
+    rows = ListedRows([0, 1], [{"a": "quick fox"}, {"a": "quick, quick fox"}])
+    indexes = build_indexes({"a": FieldKind.TEXT}, rows.payloads)
+    node = normal_form(parse_filter({"must": {"key": "a", "match": {"phrase": "quick quick"}}}, FilterLimits()))
+    assert list(matching_rows(node, Searched(rows, indexes, {}), all_rows(2))) == [1]
+    assert isinstance(node, Field)
+    guess = indexes[node.path].estimate(node.test)
+    assert (guess.least, guess.most) == (0, 2)
+
+
 def test_rows_without_a_value_are_never_read() -> None:
     documents: list[dict[str, Any]] = [{"a": "x"} if row == 5 else {"b": row} for row in range(50)]
     rows = ListedRows(list(range(50)), documents)

@@ -13,6 +13,7 @@ import uvicorn
 
 from deployments.http_app import HttpApp
 from deployments.limits import LimitSettings
+from shards.settings import ShardSettings
 from tests.local_cluster import LocalCluster
 
 
@@ -44,9 +45,9 @@ def serving(app: Any) -> Iterator[str]:
 
 
 @contextmanager
-def serving_cluster(folder: Path, shard_count: int) -> Iterator[str]:
+def serving_cluster(folder: Path, shard_count: int, settings: ShardSettings | None = None) -> Iterator[str]:
     """The URL of one router over a cluster of shard hosts (tests/local_cluster.py)."""
-    cluster = LocalCluster(folder, shard_count)
+    cluster = LocalCluster(folder, shard_count, settings)
     try:
         with serving(_Router(cluster)) as url:
             yield url

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from qdrant_client import models
 
-from tests.filter_cases import BOUND_DATES, FLOATS, INTEGERS, random_documents, random_filter, random_path
+from tests.filter_cases import BOUND_DATES, FLOATS, INTEGERS, FilterWriter, random_documents, random_path
 
 IDS: list[int | str] = [
     *(*range(8), 2**32, 2**63, 2**64 - 1),
@@ -27,6 +27,12 @@ NAMED = {
     "": models.VectorParams(size=1, distance=models.Distance.MANHATTAN),
 }
 
+WIDE = {
+    "image": models.VectorParams(size=256, distance=models.Distance.COSINE),
+    "text": models.VectorParams(size=2, distance=models.Distance.EUCLID),
+}
+"""64 points of these are what a shard seals at the soonest; an overwrite is a point more."""
+
 
 class Call(NamedTuple):
     """A method of the client and its arguments, beside the collection's name."""
@@ -36,10 +42,13 @@ class Call(NamedTuple):
 
 
 class Caller:
-    """Draws calls for a collection with these vectors."""
+    """Draws calls for a collection with these vectors. `crowd`: how many points more it has from the beginning."""
 
-    def __init__(self, seed: int, vectors: dict[str, models.VectorParams]) -> None:
+    def __init__(self, seed: int, vectors: dict[str, models.VectorParams], crowd: int = 0) -> None:
         self._random = Random(seed)
+        self._pool = [*IDS, *range(1000, 1000 + crowd)]
+        self._indexed: list[str] = []
+        self._writer = FilterWriter(self._random, self._pool, self._indexed)
         self._vectors = vectors
         self._is_plain = vectors.keys() == {""}
         self._may_name_none = True
@@ -49,7 +58,7 @@ class Caller:
         """The next call: many points at first, then a write as often as a read."""
         if self._is_first:
             self._is_first = False
-            return Call("upsert", {"points": self._points(self._random.sample(IDS, 12))})
+            return Call("upsert", {"points": self._points(self._random.sample(self._pool, len(self._pool) - 4))})
         drawn: Callable[[], Call] = self._random.choice(self._writes() if self._chance(0.5) else self._reads())
         return drawn()
 
@@ -158,6 +167,7 @@ class Caller:
         path = random_path(self._random)
         if self._chance(0.4):
             return Call("delete_payload_index", {"field_name": path})
+        self._indexed.append(path)
         return Call(
             "create_payload_index",
             {"field_name": path, "field_schema": self._random.choice(list(models.PayloadSchemaType))},
@@ -167,7 +177,7 @@ class Caller:
         return Call("retrieve", {"ids": self._ids(repeated=True), **self._shown()})
 
     def _scroll(self) -> Call:
-        offset = self._random.choice(IDS) if self._chance(0.5) else None
+        offset = self._random.choice(self._pool) if self._chance(0.5) else None
         limit = self._random.choice([1, 2, 5, 10, 100])
         return Call(
             "scroll", {"scroll_filter": self._maybe_filter(), "limit": limit, "offset": offset, **self._shown()}
@@ -234,12 +244,12 @@ class Caller:
         return self._filter() if self._chance(0.6) else None
 
     def _filter(self) -> models.Filter:
-        return models.Filter.model_validate(random_filter(self._random, IDS))
+        return models.Filter.model_validate(self._writer.filter())
 
     def _ids(self, repeated: bool = False, at_most: int = 5) -> list[int | str]:
         """Ids, hardly ever none."""
         count = 0 if self._may_name_none and self._chance(0.02) else self._random.randint(1, at_most)
-        ids = self._random.choices(IDS, k=count) if repeated else self._random.sample(IDS, count)
+        ids = self._random.choices(self._pool, k=count) if repeated else self._random.sample(self._pool, count)
         return [one.upper() if isinstance(one, str) and self._chance(0.1) else one for one in ids]
 
     def _payload(self) -> dict[str, Any] | None:

@@ -38,8 +38,11 @@ class Refusal:
     missing: str | None = None
 
 
-def tell(client: QdrantClient, seed: int, vectors: dict[str, models.VectorParams], length: int) -> int:
-    """Tells a story of `length` calls to `client` and to the reference; returns how many points were read.
+def tell(
+    client: QdrantClient, seed: int, vectors: dict[str, models.VectorParams], length: int, crowd: int = 0
+) -> int:
+    """Tells a story of `length` calls to `client` and to the reference; returns how many points were read. `crowd`: how
+    many points there are from the beginning, about.
 
     Raises AssertionError at the first difference, with the seed and the call.
     """
@@ -48,7 +51,7 @@ def tell(client: QdrantClient, seed: int, vectors: dict[str, models.VectorParams
     for one in (client, reference):
         one.delete_collection(NAME)
         one.create_collection(NAME, vectors_config=config)
-    caller, read_count = Caller(seed, vectors), 0
+    caller, read_count = Caller(seed, vectors, crowd), 0
     for number in range(length):
         call = caller.draw()
         try:

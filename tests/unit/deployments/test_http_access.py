@@ -62,6 +62,16 @@ NEEDS = """
     POST   /collections/a/points/query/batch  read a
     POST   /collections/a/points/search       read a
     GET    /collections/a/points/7            read a
+    POST   /collections/a/points/scroll       read a
+    PUT    /collections/a/points/vectors      write a
+    POST   /collections/a/points/vectors/delete write a
+    POST   /collections/a/points/payload      write a
+    PUT    /collections/a/points/payload      write a
+    POST   /collections/a/points/payload/delete write a
+    POST   /collections/a/points/payload/clear write a
+    POST   /collections/a/points/batch        write a
+    PUT    /collections/a/index               write a
+    DELETE /collections/a/index/n             write a
 """
 ROUTE_NEEDS = {(method, path): need for method, path, *need in map(str.split, NEEDS.strip().splitlines())}
 IDS = {route: " ".join(route) for route in ROUTE_NEEDS}

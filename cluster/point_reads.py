@@ -101,7 +101,7 @@ class PointReads(ShardCalls):
 
     async def probe(self, deadline_s: float) -> None:
         """A real search against every shard of some collection; where there is none, a ping of every shard."""
-        names = sorted(self.state.collections)
+        names = sorted(name for name, collection in self.state.collections.items() if collection.spec.vectors)
         if names:
             vector = self.collection(names[0]).spec.layout.columns[0]
             query = np.full((1, vector.size), vector.size**-0.5, np.float32)

@@ -143,11 +143,9 @@ def collection_spec(body: CreateCollectionBody) -> CollectionSpec:
     if body.sharding_method not in (None, "auto"):
         raise NotSupported(f"`sharding_method` {body.sharding_method[:40]!r} is not supported; leave it out")
     vectors = {UNNAMED: body.vectors} if isinstance(body.vectors, VectorBody) else body.vectors
-    if not vectors:
-        raise NotSupported("a collection without a vector is not supported: `vectors` needs size and distance")
     try:
         return CollectionSpec(
-            vectors={name: _vector_spec(name, vector, body.hnsw_config) for name, vector in vectors.items()},
+            vectors={name: _vector_spec(name, vector, body.hnsw_config) for name, vector in (vectors or {}).items()},
             hnsw=_hnsw(body.hnsw_config),
         )
     except ValidationError as error:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 from typing import NamedTuple
 
-from cluster.requests import SearchRequest
+from cluster.requests import ScrollRequest, SearchRequest
 from deployments.http_filters import NO_FILTER, encoded_filter
-from deployments.http_json import Point, dump, parse_body, scored_points, scores_of
+from deployments.http_json import Point, dump, parse_body, records, scored_points, scores_of
 from deployments.http_message import HttpContext, Reply, Request, success
 from deployments.http_models import LegacySearchBody, QueryBatchBody, QueryBody, SearchParameters, Unusual
 from deployments.http_vectors import pack_query, pack_vectors, query_vector, searched_vector
@@ -85,16 +85,19 @@ async def query_points_batch(context: HttpContext, request: Request) -> Reply:
         raise LimitExceeded(
             f"a batch asks for {hit_count} hits; the limit hits_per_request_max is {limits.hits_per_request_max}"
         )
-    queries = [query_vector(body.query) for body in bodies]
+    queries = [[] if body.query is None else query_vector(body.query) for body in bodies]
     groups: dict[_Plan, list[int]] = {}
     for place, plan in enumerate(plans):
-        groups.setdefault(plan, []).append(place)
+        if bodies[place].query is not None:
+            groups.setdefault(plan, []).append(place)
     requests = []
     for plan, places in groups.items():
         column = searched_vector(spec, plan.vector)
         requests.append(SearchRequest(_pack_group(queries, places, column), *plan))
     answers = await asyncio.gather(*(context.cluster.search(request.collection, one, deadline_s) for one in requests))
     results: list[dict[str, list[Point]]] = [{"points": []} for _ in bodies]
+    for place in [place for place, body in enumerate(bodies) if body.query is None]:
+        results[place]["points"] = await _first_points(context, request, plans[place], shown[place])
     for answer, (plan, places) in zip(answers, groups.items(), strict=True):
         distance = searched_vector(spec, plan.vector).distance
         for hits, found_scores, place in zip(answer.hits, scores_of(answer.hits, distance), places, strict=True):
@@ -111,12 +114,26 @@ async def _search_one(context: HttpContext, request: Request, body: QueryBody) -
     spec = context.cluster.collection(request.collection).spec
     shown = _shown(body, spec)
     plan = _plan(body, shown, context.limits)
+    if body.query is None:
+        return await _first_points(context, request, plan, shown), 1.0
     column = searched_vector(spec, plan.vector)
     vectors = pack_query(query_vector(body.query), column, "query")
     deadline_s = request.deadline_s(context.limits)
     answer = await context.cluster.search(request.collection, SearchRequest(vectors, *plan), deadline_s)
     (found_scores,) = scores_of(answer.hits, column.distance)
     return scored_points(answer.hits[0], found_scores, *shown), answer.coverage
+
+
+async def _first_points(context: HttpContext, request: Request, plan: _Plan, shown: _Shown) -> list[Point]:
+    """A query that asks for nothing near: points in the order of their ids, which all score 1, as the API has it."""
+    asked = ScrollRequest(
+        plan.k + plan.offset, plan.filter, with_payload=plan.with_payload, with_vectors=plan.with_vectors
+    )
+    page = await context.cluster.scroll(request.collection, asked, request.deadline_s(context.limits))
+    points = records(page.records[plan.offset :], *shown)
+    for point, record in zip(points, page.records[plan.offset :], strict=True):
+        point |= {"version": record.version, "score": 1.0}
+    return points
 
 
 def _shown(body: QueryBody, spec: CollectionSpec) -> _Shown:

@@ -86,6 +86,8 @@ def pack_points(vectors: Sequence[list[float] | Unusual], spec: CollectionSpec, 
     given = _Given(spec.layout)
     for number, vector in enumerate(vectors):
         where = place.format(number)
+        if vector == [] and UNNAMED not in spec.vectors:
+            continue  # how clients say that a point has no vector
         for name, one in _by_name(vector, where).items():
             given.add(name, number, dense_vector(one, _place_of(where, name)), where)
     return given.packed(len(vectors), place)

@@ -27,9 +27,13 @@ ROW_COUNT_MIN = 64
 """Room for so many rows, however wide they are."""
 
 
+DIM_OF_NONE = 64
+"""Rows without a vector count like this: they have keys and payloads."""
+
+
 def rows_that_fit(vector_bytes: int, dim: int) -> int:
     """How many rows a growing segment of `vector_bytes` holds."""
-    return max(ROW_COUNT_MIN, vector_bytes // (4 * dim))
+    return max(ROW_COUNT_MIN, vector_bytes // (4 * (dim or DIM_OF_NONE)))
 
 
 class GrowingSegment:

@@ -69,6 +69,8 @@ def _hits_of_many(parts: list[tuple[VectorIndex, SegmentHits]], k: int, want: Wa
             if vectors is None:
                 vectors = np.zeros((*rows.shape, picked_vectors.shape[1]), np.float32)
             vectors[here] = picked_vectors
+    if want.vectors and vectors is None:  # no query found anything
+        vectors = np.zeros((*rows.shape, 0), np.float32)
     found_payloads = payloads.reshape(-1).tolist() if want.payloads else None
     return Hits(
         counts, distances, key_array(keys.reshape(-1).tolist()).reshape(rows.shape), versions, found_payloads, vectors

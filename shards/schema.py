@@ -46,7 +46,9 @@ class VectorSpec(_Frozen):
 
 
 class CollectionSpec(_Frozen):
-    """What every shard of a collection has to know. `vectors` by name; the unnamed one is called UNNAMED."""
+    """What every shard of a collection has to know. `vectors` by name; the unnamed one is called UNNAMED. Without any, points
+    are payloads alone.
+    """
 
     vectors: dict[str, VectorSpec]
     hnsw: HnswSpec = HnswSpec()
@@ -68,8 +70,8 @@ class CollectionSpec(_Frozen):
 
     @model_validator(mode="after")
     def _vectors_fit(self) -> Self:
-        if not 1 <= len(self.vectors) <= VECTORS_MAX:
-            raise ValueError(f"a collection has 1 to {VECTORS_MAX} vectors, not {len(self.vectors)}")
+        if len(self.vectors) > VECTORS_MAX:
+            raise ValueError(f"a collection has {VECTORS_MAX} vectors at most, not {len(self.vectors)}")
         if (components := sum(vector.size for vector in self.vectors.values())) > ROW_DIM_MAX:
             raise ValueError(f"a point's vectors have {components} components together; {ROW_DIM_MAX} is the limit")
         for name in self.vectors:

@@ -85,7 +85,7 @@ class SegmentHeader(BaseModel):
     row_count: Annotated[int, Field(ge=1)]
     live_count: Annotated[int, Field(ge=1)]
     key_bytes: int
-    vectors: Annotated[tuple[SegmentVector, ...], Field(min_length=1, max_length=VECTORS_MAX)]
+    vectors: Annotated[tuple[SegmentVector, ...], Field(max_length=VECTORS_MAX)]
     files: dict[str, FileSeal]
 
     @property

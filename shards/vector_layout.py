@@ -82,7 +82,7 @@ class VectorLayout:
                 part = np.where(gaps[:, None], np.float32(0), part)
             part = prepare_vectors(part, column.distance, column.size, named)
             parts.append(part if gaps is None else np.where(gaps[:, None], np.float32(np.nan), part))
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+        return np.concatenate(parts, axis=1) if len(parts) > 1 else parts[0] if parts else rows
 
     def first_bad_row(self, rows: Floats) -> int | None:
         """The first row (count, dim) with a NaN or an infinity that is no missing vector, or None."""

@@ -1,8 +1,8 @@
 """`make congruence TESTS=checkout`: the client's own congruence tests against a cluster of ours.
 
 They compare the client's in-process mode with a server on port 6333, so that port has to be free; collections have fixed
-names. The cluster is a new one in a temporary folder. Only what tests.txt lists is run, with the installed client, and over
-REST alone (rest_only.py); nothing of the checkout is kept.
+names. The cluster is a new one in a temporary folder. Only what tests.txt lists is run, with the installed client (the path is
+the checkout's only after rest_only.py has imported it), and over REST alone; nothing of the checkout is kept.
 """
 
 from __future__ import annotations
@@ -50,7 +50,6 @@ def main() -> int:
 
 
 def _run_tests(checkout: Path) -> int:
-    # -P: without the checkout on the path, until the plugin has imported the installed client.
     options = ["-q", "-p", "rest_only", "-p", "no:cacheprovider", "--no-header", "-rfE", "-W", "ignore"]
     command = [sys.executable, "-P", "-m", "pytest", *options, *listed()]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": str(Path(__file__).parent)}

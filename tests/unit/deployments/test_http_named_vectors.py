@@ -141,3 +141,19 @@ def test_bad_vectors_are_named(client: AsgiClient, body: dict[str, Any], said: s
 def test_bad_queries_are_named(client: AsgiClient, body: dict[str, Any], said: str) -> None:
     answer = client.call("POST", QUERY, body)
     assert (answer.status, said in answer.error) == (400, True), answer.error
+
+
+@pytest.mark.parametrize("body", [{}, {"vectors": {}}, {"vectors": None}])
+def test_a_collection_may_hold_payloads_alone(client: AsgiClient, body: dict[str, Any]) -> None:
+    assert client.call("PUT", "/collections/notes", body).result is True
+    points = [{"id": 1, "vector": [], "payload": {"a": 1}}, {"id": 2, "vector": {}, "payload": {"a": 2}}]
+    assert client.call("PUT", "/collections/notes/points", {"points": points}).status == 200
+    found = client.call("POST", "/collections/notes/points/scroll", {"with_vector": True}).result["points"]
+    assert [(point["id"], point["payload"], point["vector"]) for point in found] == [
+        (1, {"a": 1}, {}),
+        (2, {"a": 2}, {}),
+    ]
+    refused = client.call("PUT", "/collections/notes/points", {"points": [{"id": 3, "vector": [0.5]}]})
+    assert (refused.status, refused.error) == (400, "points[0].vector: Not existing vector name error: ")
+    first = client.call("POST", "/collections/notes/points/query", {"limit": 1, "offset": 1, "with_payload": True})
+    assert first.result["points"] == [{"id": 2, "payload": {"a": 2}, "version": 1, "score": 1.0}]

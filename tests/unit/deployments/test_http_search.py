@@ -103,8 +103,6 @@ def test_cosine_scores_descend(client: AsgiClient) -> None:
 @pytest.mark.parametrize(
     ("body", "named"),
     [
-        ({}, "without `query`"),
-        ({"query": None}, "without `query`"),
         ({"query": 7}, "by point id"),
         ({"query": TEXT_ID}, "by point id"),
         ({"query": {"nearest": 7}}, "by point id"),

@@ -92,7 +92,7 @@ def test_a_new_collection_has_the_vectors_of_the_file() -> None:
     [
         ([vector("title", DIM_MAX + 1)], "vectors.title.size: Input should be less than or equal to 65536; nothing"),
         ([vector(f"v{number}", DIM_MAX) for number in range(5)], "components together; 262144 is the limit"),
-        ([vector(f"v{number}", 1) for number in range(65)], "a collection has 1 to 64 vectors, not 65"),
+        ([vector(f"v{number}", 1) for number in range(65)], "a collection has 64 vectors at most, not 65"),
         ([vector("v" * 256, 1)], "a vector's name has 256 characters"),
     ],
 )

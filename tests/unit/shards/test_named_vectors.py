@@ -142,3 +142,18 @@ def test_the_probe_measures_the_vector_that_was_asked_for(collection: ShardColle
 def test_records_hold_every_vector(collection: ShardCollection, oracle: Oracle) -> None:
     found = collection.retrieve(key_array([40]), Want(vectors=True))
     np.testing.assert_array_equal(found.batch.vectors[0], oracle.points[40].vector)
+
+
+def test_points_may_have_no_vectors_at_all(tmp_path: Path) -> None:
+    from shards.batch import make_batch
+    from shards.schema import CollectionSpec
+
+    collection = new_collection(tmp_path / "c", SMALL, CollectionSpec(vectors={}))
+    batch = make_batch(key_array(range(300)), np.zeros((300, 0), np.float32), [b'{"n":1}'] * 300)
+    collection.commit([upsert_op(batch)], 1)
+    sealing.seal_all(collection)
+    collection.commit([delete_op([5])], 1)
+    again = reopened(tmp_path / "c", SMALL)
+    assert again.count() == 299
+    assert again.retrieve(key_array([7]), Want(True, True)).batch.payload(0) == b'{"n":1}'
+    assert not check_segment(again.sealed[0].folder).contradictions

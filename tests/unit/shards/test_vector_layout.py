@@ -76,7 +76,6 @@ def test_a_single_vector_is_prepared_as_ever_and_may_be_missing() -> None:
 @pytest.mark.parametrize(
     ("vectors", "what"),
     [
-        ({}, "1 to 64 vectors, not 0"),
         ({str(number): VectorSpec(size=1, distance=Distance.DOT) for number in range(65)}, "not 65"),
         ({str(number): VectorSpec(size=60_000, distance=Distance.DOT) for number in range(5)}, "300000 components"),
         ({"n" * 256: VectorSpec(size=1, distance=Distance.DOT)}, "256 characters"),

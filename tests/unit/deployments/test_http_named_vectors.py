@@ -153,4 +153,4 @@ def test_a_collection_may_hold_payloads_alone(client: AsgiClient, body: dict[str
     refused = client.call("PUT", "/collections/notes/points", {"points": [{"id": 3, "vector": [0.5]}]})
     assert (refused.status, refused.error) == (400, "points[0].vector: Not existing vector name error: ")
     first = client.call("POST", "/collections/notes/points/query", {"limit": 1, "offset": 1, "with_payload": True})
-    assert first.result["points"] == [{"id": 2, "payload": {"a": 2}, "version": 1, "score": 1.0}]
+    assert first.result["points"] == [{"id": 2, "payload": {"a": 2}, "version": 2, "score": 1.0}]

@@ -60,7 +60,7 @@ def _write(path: Path, bench: Bench, columns: Columns) -> None:
         vectors = np.ascontiguousarray(bench.data.vectors[rows], np.float32)
         vector = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
         payload = {name: values[rows] for name, values in columns.items()}
-        table = pa.table({"id": np.arange(start, start + len(vectors), dtype=np.uint64), "vector": vector, **payload})
+        table = pa.table({"id": bench.data.ids[rows], "vector": vector, **payload})
         writer = writer or pq.ParquetWriter(path, table.schema)
         writer.write_table(table)
     assert writer is not None
@@ -100,7 +100,8 @@ def _recall(bench: Bench, engine: Engine, field: str | None, columns: Columns, b
     for value in range(min(VALUES[field], len(bodies))):
         rows = np.flatnonzero(columns[field] == value)
         asked = np.arange(value, len(bodies), VALUES[field])
-        truth[asked] = rows[exact_nearest(bench.data.vectors[rows], bench.data.queries[asked], K)]
+        nearest = exact_nearest(bench.data.vectors[rows], bench.data.queries[asked], K)
+        truth[asked] = bench.data.ids[rows[nearest]]
     return recall(found, truth)
 
 

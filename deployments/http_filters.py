@@ -7,13 +7,16 @@ as none. An empty list of ids is refused, as the API does: who means every point
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
+
+import orjson
 
 from cluster.requests import Selection
 from deployments.http_models import SelectionBody
 from deployments.limits import LimitSettings
 from shards.errors import InvalidRequest, LimitExceeded
-from shards.filters.parsing import encode_filter, parse_filter
+from shards.filters.parsing import FilterLimits, encode_filter, parse_filter
 from shards.point_ids import INTEGER_MAX, parse_point_id
 
 NO_FILTER = b""
@@ -24,7 +27,17 @@ def encoded_filter(raw: Any, limits: LimitSettings, place: str = "filter") -> by
     """The filter of a body as shards take it; b"" for none. Raises BadFilter and LimitExceeded."""
     if raw is None or raw == {}:
         return NO_FILTER
-    return encode_filter(parse_filter(raw, limits.of_filters, place))
+    try:
+        text = orjson.dumps(raw)
+    except TypeError:  # an integer beyond 64 bits
+        return encode_filter(parse_filter(raw, limits.of_filters, place))
+    return _encoded(text, limits.of_filters, place)
+
+
+@lru_cache(maxsize=4096)
+def _encoded(text: bytes, limits: FilterLimits, place: str) -> bytes:
+    """The same of a filter that many requests have: reading it takes 50 us. What is wrong is not kept."""
+    return encode_filter(parse_filter(orjson.loads(text), limits, place))
 
 
 def parse_keys(ids: Sequence[Any], place: str, limits: LimitSettings) -> list[int]:

@@ -1,14 +1,18 @@
 """Which rows of a segment match a filter, remembered: a row never changes, so what was found out once stays true.
 
 Only that rows die is left to whoever asks. A growing segment's answer is carried on with its new rows. Filters that name ids
-are not kept: an id is found where its row lives. Used by the loop and by search threads at once: each step on the dict is
-one that the interpreter does not interrupt, and two threads that find out the same keep either answer.
+are not kept: an id is found where its row lives. Where few rows match, their vectors are kept together, too: measuring 20,000
+rows that lie side by side takes a fifth of the time that it takes to collect them first.
+
+Used by the loop and by search threads at once: each step on a dict is one that the interpreter does not interrupt, and two
+threads that find out the same keep either answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +23,14 @@ from shards.filters.evaluation import RowFilter, Searched, SegmentRows
 from shards.filters.indexes import Indexes
 from shards.filters.rowsets import rows_in
 
-FILTERS_KEPT = 16
-"""The filters of a segment that were used last: one byte a row each."""
+BYTES_A_ROW_MAX = 16
+"""What row numbers and masks may take, for each row of the segment: those of the filters that were used last."""
+GATHERED_BYTES_MAX = 64 * 1024 * 1024
+"""What collected vectors may take, and not more than the segment's own."""
 
 Mask = npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
 
 
 class Filtered(SegmentRows, Protocol):
@@ -45,38 +53,102 @@ class Filtered(SegmentRows, Protocol):
         """What is known of filters already."""
 
 
+@dataclass(slots=True)
+class Matches:
+    """The rows of a segment's first `row_count` that match, the dead among them, ascending. Arrays are not written to."""
+
+    row_count: int
+    rows: Rows
+    gathered: dict[int, Floats] = field(default_factory=dict)
+    """The rows' vectors (len(rows), size), by the number of the vector."""
+    _mask: Mask | None = None
+
+    @property
+    def mask(self) -> Mask:
+        """The same as bool (row_count,)."""
+        if self._mask is None:
+            mask = np.zeros(self.row_count, np.bool_)
+            mask[self.rows] = True
+            self._mask = mask
+        return self._mask
+
+    @property
+    def byte_count(self) -> int:
+        """Without what is gathered."""
+        return self.rows.nbytes + (0 if self._mask is None else self._mask.nbytes)
+
+    @property
+    def gathered_bytes(self) -> int:
+        return sum(vectors.nbytes for vectors in list(self.gathered.values()))
+
+
 def matching(segment: Filtered, query: FilterQuery) -> Mask:
     """Which living rows match, bool (row_count,). Payloads are read where no index tells, and not a second time."""
-    mask = segment.memo.mask(query, Searched(segment, segment.indexes, segment.vector_rows))
+    mask = matches_of(segment, query).mask
     return mask if segment.alive is None else mask & segment.alive
+
+
+def matches_of(segment: Filtered, query: FilterQuery) -> Matches:
+    """The rows that match, dead or alive."""
+    return segment.memo.matches(query, Searched(segment, segment.indexes, segment.vector_rows))
 
 
 class FilterMemo:
     """One segment's."""
 
     def __init__(self) -> None:
-        self._masks: dict[bytes, Mask] = {}
+        self._known: dict[bytes, Matches] = {}
 
     @property
     def byte_count(self) -> int:
         """What it holds."""
-        return sum(map(len, list(self._masks.values())))
+        return sum(known.byte_count + known.gathered_bytes for known in list(self._known.values()))
 
-    def mask(self, query: FilterQuery, searched: Searched) -> Mask:
-        """Which rows match, bool (rows,), the dead among them. Not to be written to."""
+    def matches(self, query: FilterQuery, searched: Searched) -> Matches:
+        """The rows that match, among those that there are now."""
         row_count = searched.row_count
-        known = self._masks.pop(query.encoded, None)  # and back, behind the others: it is the one that was used last
-        if known is not None and len(known) >= row_count:
-            self._masks[query.encoded] = known
-            return known[:row_count]
-        done = 0 if known is None else len(known)
-        mask = np.zeros(row_count, np.bool_)
-        if known is not None:
-            mask[:done] = known
+        known = self._known.pop(query.encoded, None)  # and back, behind the others: it is the one that was used last
+        if known is not None and known.row_count >= row_count:
+            self._known[query.encoded] = known
+            if known.row_count == row_count:
+                return known
+            return Matches(row_count, known.rows[: int(np.searchsorted(known.rows, row_count))])
+        done = 0 if known is None else known.row_count
         found = RowFilter(query.node, searched, BitMap(range(done, row_count))).matching()
-        mask[rows_in(found)] = True
+        rows = rows_in(found).astype(np.int64)
+        matches = Matches(row_count, rows if known is None else np.concatenate([known.rows, rows]))
         if not query.names_ids:
-            self._masks[query.encoded] = mask
-            for forgotten in list(self._masks)[:-FILTERS_KEPT]:
-                self._masks.pop(forgotten, None)
-        return mask
+            self._known[query.encoded] = matches
+            self._forget(row_count)
+        return matches
+
+    def gather(self, matches: Matches, number: int, matrix: Floats) -> Floats:
+        """The vectors of the matching rows, side by side; `matrix` (rows, size) has them all. Kept where that is worth it."""
+        vectors = matches.gathered.get(number)
+        if vectors is None:
+            vectors = np.ascontiguousarray(matrix[matches.rows])
+            if vectors.nbytes <= min(GATHERED_BYTES_MAX, matrix.nbytes) // 4:
+                matches.gathered[number] = vectors
+                self._let_go(min(GATHERED_BYTES_MAX, matrix.nbytes), matches)
+        return vectors
+
+    def _forget(self, row_count: int) -> None:
+        """What was used longest ago."""
+        oldest_first: list[tuple[bytes, Matches]] = list(self._known.items())
+        left = sum(known.byte_count for _, known in oldest_first)
+        for encoded, known in oldest_first[:-1]:
+            if left <= BYTES_A_ROW_MAX * row_count:
+                return
+            left -= known.byte_count
+            self._known.pop(encoded, None)
+
+    def _let_go(self, byte_count_max: int, newest: Any) -> None:
+        """Of gathered vectors."""
+        oldest_first = list(self._known.values())
+        left = sum(known.gathered_bytes for known in oldest_first)
+        for known in oldest_first:
+            if left <= byte_count_max:
+                return
+            if known is not newest:
+                left -= known.gathered_bytes
+                known.gathered.clear()

@@ -21,7 +21,7 @@ class FilterQuery:
     names_ids: bool = field(compare=False)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=4096)
 def filter_query(encoded: bytes) -> FilterQuery:
     """The filter that `encode_filter` wrote. Raises BadFilter and LimitExceeded."""
     node = decode_filter(encoded, LIMITS)

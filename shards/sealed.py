@@ -22,7 +22,7 @@ from pyroaring import BitMap
 from shards import segment_files as files
 from shards.batch import PointBatch, Vectors, make_batch
 from shards.errors import Corrupt
-from shards.filter_memo import FilterMemo, matching
+from shards.filter_memo import FilterMemo, Matches, matches_of
 from shards.filter_plan import candidates_for, is_scan_cheaper
 from shards.filters.indexes import Indexes
 from shards.hnsw import HnswGraph
@@ -53,8 +53,10 @@ class _SearchedVector:
         return 4 * self.row_count * self.column.size
 
 
-class _Refill(NamedTuple):
-    """`living`: rows that count and have the vector; `candidates`: how many were asked for at first."""
+class _Walk(NamedTuple):
+    """A graph's search. `alive`: the rows that count, None for all; `living`: how many those are that have the vector, too;
+    `candidates`: how many the graph is asked for at first.
+    """
 
     searched: _SearchedVector
     alive: npt.NDArray[np.bool_] | None
@@ -177,23 +179,41 @@ class SealedSegment:
 
     def search(self, queries: Vectors, plan: SearchPlan) -> SegmentHits:
         """See VectorIndex. Never fewer than k rows where the segment has them."""
-        k, searched = plan.k, self._searched[plan.vector]
-        alive = self._alive if plan.filter is None else matching(self, plan.filter)
-        living = self._living_with(searched, alive)
-        graph, candidates = searched.graph, max(plan.ef, k)
-        if plan.exact or graph is None or searched.byte_count <= self.exact_scan_bytes or k >= searched.row_count:
-            return self._scan(queries, k, searched, alive)
         if plan.filter is not None:
-            candidates = candidates_for(candidates, living, searched.row_count)
-            if is_scan_cheaper(candidates, living, searched.row_count):
-                return self._scan(queries, k, searched, alive)
-        hits = self._walk(queries, candidates, searched)
-        if alive is None and hits.is_full:
-            return SegmentHits(hits.rows[:, :k], hits.distances[:, :k], True)
-        hits = self._living(hits, k, alive)
-        if living:
-            short = np.flatnonzero(hits.rows[:, min(k, living) - 1] < 0)
-            self._refill(queries, _Refill(searched, alive, k, living, candidates), hits, short)
+            return self._search_matching(queries, plan, matches_of(self, plan.filter))
+        k, searched = plan.k, self._searched[plan.vector]
+        if plan.exact or searched.graph is None or searched.byte_count <= self.exact_scan_bytes:
+            return self._scan(queries, k, searched)
+        if k >= searched.row_count:
+            return self._scan(queries, k, searched)
+        living = self._living_with(searched, self._alive)
+        return self._by_graph(queries, _Walk(searched, self._alive, k, living, max(plan.ef, k)))
+
+    def _search_matching(self, queries: Vectors, plan: SearchPlan, matches: Matches) -> SegmentHits:
+        """The same among the rows that match a filter; how, shards/filter_plan.py says."""
+        k, searched = plan.k, self._searched[plan.vector]
+        alive = None if self._alive is None else self._alive[matches.rows]
+        if searched.rows is not None:
+            having = ~np.isnan(self._vectors[matches.rows, searched.column.start])
+            alive = having if alive is None else alive & having
+        living = len(matches.rows) if alive is None else int(np.count_nonzero(alive))
+        candidates = candidates_for(max(plan.ef, k), living, searched.row_count)
+        if plan.exact or searched.graph is None or is_scan_cheaper(candidates, living, searched.row_count):
+            matrix = self.memo.gather(matches, plan.vector, searched.matrix)
+            found = scan(matrix, queries, k, searched.column.distance, alive)
+            if not len(matches.rows):
+                return found
+            return SegmentHits(np.where(found.rows < 0, -1, matches.rows[found.rows]), found.distances)
+        mask = matches.mask if self._alive is None else matches.mask & self._alive
+        return self._by_graph(queries, _Walk(searched, mask, k, living, candidates))
+
+    def _by_graph(self, queries: Vectors, walk: _Walk) -> SegmentHits:
+        hits = self._walk(queries, walk.candidates, walk.searched)
+        if walk.alive is None and hits.is_full:
+            return SegmentHits(hits.rows[:, : walk.k], hits.distances[:, : walk.k], True)
+        hits = self._living(hits, walk.k, walk.alive)
+        if walk.living:
+            self._refill(queries, walk, hits, np.flatnonzero(hits.rows[:, min(walk.k, walk.living) - 1] < 0))
         return hits
 
     def find(self, keys: KeyArray) -> Rows:
@@ -284,8 +304,10 @@ class SealedSegment:
         return hits._replace(rows=np.where(hits.rows < 0, -1, searched.rows[hits.rows]))
 
     def _scan(
-        self, queries: Vectors, k: int, searched: _SearchedVector, alive: npt.NDArray[np.bool_] | None
+        self, queries: Vectors, k: int, searched: _SearchedVector, alive: npt.NDArray[np.bool_] | None = None
     ) -> SegmentHits:
+        """Every row that counts and has the vector; `alive` None: those that live."""
+        alive = self._alive if alive is None else alive
         if searched.rows is not None:
             having = np.zeros(self.row_count, np.bool_)
             having[searched.rows if alive is None else searched.rows[alive[searched.rows]]] = True
@@ -301,7 +323,7 @@ class SealedSegment:
         rows = np.take_along_axis(np.where(dead, -1, hits.rows), nearest, axis=1)
         return SegmentHits(rows, np.take_along_axis(distances, nearest, axis=1))
 
-    def _refill(self, queries: Vectors, plan: _Refill, hits: SegmentHits, short: Rows) -> None:
+    def _refill(self, queries: Vectors, plan: _Walk, hits: SegmentHits, short: Rows) -> None:
         """Ask for more where too many candidates did not count; scan where that does not help either."""
         candidates, wider = WIDEN_FACTOR * plan.candidates, None
         if len(short) and not is_scan_cheaper(candidates, plan.living, plan.searched.row_count):

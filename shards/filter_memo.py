@@ -26,7 +26,7 @@ from shards.filters.rowsets import rows_in
 BYTES_A_ROW_MAX = 16
 """What row numbers and masks may take, for each row of the segment: those of the filters that were used last."""
 GATHERED_BYTES_MAX = 64 * 1024 * 1024
-"""What collected vectors may take, and not more than the segment's own."""
+"""What collected vectors may take, and not more than twice the segment's own: they are counted (shards/memory.py)."""
 
 Mask = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.int64]
@@ -127,9 +127,10 @@ class FilterMemo:
         vectors = matches.gathered.get(number)
         if vectors is None:
             vectors = np.ascontiguousarray(matrix[matches.rows])
-            if vectors.nbytes <= min(GATHERED_BYTES_MAX, matrix.nbytes) // 4:
+            byte_count_max = min(GATHERED_BYTES_MAX, 2 * matrix.nbytes)
+            if vectors.nbytes <= byte_count_max // 4:
                 matches.gathered[number] = vectors
-                self._let_go(min(GATHERED_BYTES_MAX, matrix.nbytes), matches)
+                self._let_go(byte_count_max, matches)
         return vectors
 
     def _forget(self, row_count: int) -> None:

@@ -19,6 +19,9 @@ from shards.index import SegmentHits
 BLOCK_BYTES = 32 * 1024 * 1024
 """Vector bytes measured at a time; L1 and L2 distances need as much scratch."""
 
+SAMPLE_FRACTION = 16
+"""One value of so many says where the k smallest end: 10 of 20,000 take 20 us, a partition of all 148."""
+
 SPARSE_FRACTION_MAX = 0.3
 """Where fewer of the rows count, copying them together is faster than measuring all."""
 
@@ -67,8 +70,15 @@ def _scan_some(
 
 
 def smallest(values: npt.NDArray[np.float32], k: int) -> npt.NDArray[Any]:
-    """Indices of the k smallest values, ascending."""
-    if k >= len(values):
+    """Indices of the k smallest values, ascending; of equal ones any."""
+    count = len(values)
+    if k >= count:
         return np.argsort(values, kind="stable")
+    if k < count // SAMPLE_FRACTION**2:
+        # k + 1 values of the sample are at most `bound`, so at least as many of all are: the k smallest are among those.
+        bound = np.partition(values[::SAMPLE_FRACTION], k)[k]
+        few = np.flatnonzero(values <= bound)
+        if len(few) < count // 2:  # else most are equal, infinite perhaps
+            return few[np.argsort(values[few], kind="stable")[:k]]
     part = np.argpartition(values, k)[:k]
     return part[np.argsort(values[part], kind="stable")]

@@ -54,3 +54,22 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_smallest(k: int) -> None:
     values = np.array([3, 1, 2, 1, 9], np.float32)
     assert values[smallest(values, k)].tolist() == sorted(values.tolist())[:k]
+
+
+@pytest.mark.parametrize("count", [1, 300, 5_000, 20_000])
+@pytest.mark.parametrize("k", [1, 10, 50])
+@pytest.mark.parametrize("kind", ["random", "equal", "few different", "mostly infinite", "ascending"])
+def test_the_smallest_values_are_found_however_they_are_spread(count: int, k: int, kind: str) -> None:
+    random = np.random.default_rng(count + k)
+    values = random.random(count).astype(np.float32)
+    if kind == "equal":
+        values[:] = 3
+    elif kind == "few different":
+        values = random.integers(0, 3, count).astype(np.float32)
+    elif kind == "mostly infinite":
+        values[random.random(count) < 0.99] = np.inf
+    elif kind == "ascending":
+        values.sort()
+    found = smallest(values, k)
+    assert len(set(found.tolist())) == len(found) == (count if k >= count else k)
+    np.testing.assert_array_equal(values[found], np.sort(values)[: len(found)])

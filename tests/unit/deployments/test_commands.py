@@ -15,8 +15,8 @@ from deployments.cli import main
 from deployments.http_app import HttpApp
 from deployments.http_client import ClusterClient
 from deployments.limits import LimitSettings
+from tests.http_server import serving
 from tests.unit.deployments.fake_cluster import FakeCluster
-from tests.unit.deployments.served import served
 
 NEWS = {"image": {"size": 2, "distance": "Euclid"}, "size": {"size": 3, "distance": "Cosine"}}
 POINTS = [
@@ -29,7 +29,7 @@ POINTS = [
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """A cluster with `news` (see NEWS), `one` with a single named vector, and `plain`."""
-    with served(HttpApp(FakeCluster(), LimitSettings(), "0")) as where, ClusterClient(where) as client:
+    with serving(HttpApp(FakeCluster(), LimitSettings(), "0")) as where, ClusterClient(where) as client:
         client.call("PUT", "/collections/news", {"vectors": NEWS})
         client.call("PUT", "/collections/news/points", {"points": POINTS})
         client.call("PUT", "/collections/one", {"vectors": {"image": NEWS["image"]}})

@@ -7,6 +7,9 @@
 
 Until `finish` nobody sees a row. A shard that restarts before it has prepared ends the load (its builder is gone);
 one that restarts later still has the segment: the commit is repeated until it took effect, and takes effect once.
+
+In a collection with a tenant field rows go where their payload says. A load looks for no older points of its ids under
+other tenants: an id that may have changed its tenant is upserted, or deleted before the load.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from typing import Any
 
 from cluster.shard_client import ShardClient
 from cluster.state import ClusterState
+from cluster.tenants import split_points
 from shards import messages
 from shards.batch import PointBatch, encode_batch_parts
 from shards.errors import Internal, NotFound, ShardUnavailable, ShoalError
@@ -65,7 +69,7 @@ class BulkLoad:
         collection = state.find(self._name)
         if collection is None:
             raise NotFound(f"Not found: Collection `{self._name}` doesn't exist!")
-        self._map = collection.shard_map
+        self._map, self._tenant_field = collection.shard_map, collection.tenant_field
         self._target = Target(bytes.fromhex(collection.uid), self._map.epoch)
         self._retarget(state)
         share = {"expected_rows": int(expected_rows / len(self._map.shard_ids) * CAPACITY_SLACK) + 1}
@@ -76,7 +80,7 @@ class BulkLoad:
         """Send prepared or raw vectors (shards prepare them). Returns when they are on their way; raises what failed
         before.
         """
-        for shard_id, rows in self._map.split_by_shard(batch.keys).items():
+        for shard_id, rows in split_points(self._map, self._tenant_field, batch).items():
             await self._windows[shard_id].acquire()
             self._raise_failure()
             task = asyncio.create_task(self._send(shard_id, batch.take(rows)))

@@ -129,6 +129,22 @@ class Catalogue(BaseModel):
         changed = found.model_copy(update={"settings": merge_settings(found.settings, changes)})
         return self.model_copy(update={"collections": {**self.collections, found.uid: changed}})
 
+    def with_tenant_field(self, name: str, path: str) -> Catalogue:
+        """With a ready collection's points told apart by a payload field, under the next epoch; the same catalogue where it
+        is so. Raises NotFound, and InvalidRequest where it is another field: points would have to move.
+        """
+        found = self.find_ready(name)
+        if found.tenant_field == path:
+            return self
+        if found.tenant_field is not None:
+            raise InvalidRequest(
+                f"Wrong input: Collection `{name}` has the tenant field `{found.tenant_field}` already, and `{path}` can't be"
+                " a second one: declare it without is_tenant"
+            )
+        shard_map = found.shard_map.model_copy(update={"epoch": found.shard_map.epoch + 1})
+        changed = found.model_copy(update={"tenant_field": path, "shard_map": shard_map})
+        return self.model_copy(update={"collections": {**self.collections, found.uid: changed}})
+
     def forgotten(self, uid: str) -> Catalogue:
         """Without a collection whose files are gone."""
         kept = {key: item for key, item in self.collections.items() if key != uid}

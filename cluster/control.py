@@ -58,6 +58,11 @@ class SupervisorClient:
         state: ClusterState = await self._call("update_collection", CHANGE_S, name, changes)
         return state
 
+    async def set_tenant_field(self, name: str, path: str) -> ClusterState:
+        """See CatalogueControl."""
+        state: ClusterState = await self._call("set_tenant_field", CHANGE_S, name, path)
+        return state
+
     async def change_aliases(self, actions: Sequence[AliasAction]) -> ClusterState:
         """See CatalogueControl."""
         state: ClusterState = await self._call("change_aliases", CHANGE_S, actions)

@@ -1,4 +1,6 @@
-"""Reading points from a collection's shards: fan out, merge. How it is merged is pure: cluster/merge.py, cluster/paging.py."""
+"""Reading points from a collection's shards: fan out, merge. Which shards is told in cluster/tenants.py; how answers are
+merged is pure: cluster/merge.py, cluster/paging.py.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +25,7 @@ from cluster.requests import (
 )
 from cluster.shard_calls import PATIENCE_S, ShardCalls, target_of
 from cluster.state import CatalogueControl, CollectionState
+from cluster.tenants import shards_asked, split_ids
 from shards import messages
 from shards.batch import Vectors, encode_keys
 from shards.distance import Distance, passes_threshold, scores
@@ -59,7 +62,7 @@ class PointReads(ShardCalls):
         flags = bytes([with_payload | with_vectors << 1]) + bytes(7)
 
         async def ask(collection: CollectionState) -> list[Record]:
-            parts = collection.shard_map.split_by_shard(array)
+            parts = split_ids(collection, array)
             target = target_of(collection).encode()
             bodies = {shard_id: [target + flags, encode_keys(array[rows])] for shard_id, rows in parts.items()}
             replies = await self._ask(ShardRequest(Kind.RETRIEVE, bodies, messages.decode_records), deadline_s)
@@ -78,7 +81,7 @@ class PointReads(ShardCalls):
 
         async def ask(collection: CollectionState) -> ScrollPage:
             body = messages.encode_scroll(target_of(collection), plan)
-            bodies = dict.fromkeys(collection.shard_map.shard_ids, body)
+            bodies = dict.fromkeys(shards_asked(collection, request.filter), body)
             replies = await self._ask(ShardRequest(Kind.SCROLL, bodies, messages.decode_page), deadline_s)
             return merge_pages(list(replies.values()), request)
 
@@ -86,8 +89,14 @@ class PointReads(ShardCalls):
 
     async def count(self, name: str, deadline_s: float, encoded_filter: bytes = b"") -> int:
         """Points of a collection, or those of them that match, exactly."""
-        counted = await self._ask_all(name, Kind.COUNT, messages.decode_written, deadline_s, encoded_filter)
-        return sum(counted.values())
+
+        async def ask(collection: CollectionState) -> int:
+            body = [target_of(collection).encode() + encoded_filter]
+            bodies = dict.fromkeys(shards_asked(collection, encoded_filter), body)
+            replies = await self._ask(ShardRequest(Kind.COUNT, bodies, messages.decode_written), deadline_s)
+            return sum(replies.values())
+
+        return await self._on_current_state(name, ask)
 
     async def statistics(self, name: str, deadline_s: float) -> list[CollectionStatistics]:
         """What each shard says of its part, by shard id."""
@@ -124,7 +133,7 @@ class PointReads(ShardCalls):
         plan = SearchPlan(request.k + request.offset, ef, request.exact, number, query)
         want = Want(request.with_payload, request.with_vectors)
         body = messages.encode_search(target_of(collection), plan, want, request.vectors)
-        bodies = dict.fromkeys(collection.shard_map.shard_ids, body)
+        bodies = dict.fromkeys(shards_asked(collection, request.filter), body)
         replies = await self._ask(ShardRequest(Kind.SEARCH, bodies, messages.decode_hits), deadline_s)
         answered()
         hits = merge_hits(list(replies.values()), request.k, request.offset)

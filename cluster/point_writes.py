@@ -1,50 +1,34 @@
 """Writing points to a collection's shards: split by slot, or told to all of them; answered when all have made it durable.
 
-A write has one operation id, the same for every try: a shard that has done it already says so.
+A write has one operation id, the same for every try: a shard that has done it already says so. Whole points are
+cluster/upserts.py's affair, how points are split in a collection with a tenant field cluster/tenants.py's.
 """
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable
-from typing import Any
 
-from cluster.fan_out import ShardRequest
 from cluster.requests import ANY_POINT, Selection, UpsertCondition, WriteReceipt
-from cluster.shard_calls import ShardCalls, target_of
 from cluster.state import CollectionState
+from cluster.tenants import check_change, shards_asked, split_ids
+from cluster.upserts import Bodies, Upserts, batch_bodies
 from shards import messages
-from shards.batch import PointBatch, encode_batch, encode_batch_parts, encode_keys
+from shards.batch import PointBatch, encode_keys
+from shards.errors import Conflict
 from shards.field_schema import FieldSchema
 from shards.filter_query import FilterQuery, filter_query
+from shards.filters.indexes import FieldKind
 from shards.point_change import PointChange
 from shards.point_ids import key_array
-from shards.point_writes import PointWrite, WriteKind, WriteMode
+from shards.point_writes import PointWrite, WriteKind
 from shards.wire import Kind
 
 EVERY_POINT = b"{}"
 """The filter that constrains nothing."""
-Bodies = dict[int, list[Any]]
 
 
-class PointWrites(ShardCalls):
+class PointWrites(Upserts):
     """Every method raises ShoalErrors; deadlines are in seconds from now."""
-
-    async def upsert(
-        self, name: str, batch: PointBatch, deadline_s: float, condition: UpsertCondition = ANY_POINT
-    ) -> WriteReceipt:
-        """Write points; returns when every shard has made its part durable and visible."""
-        if condition != ANY_POINT:
-            return await self._write_batch(name, WriteKind.UPSERT, batch, condition, deadline_s)
-
-        def bodies(collection: CollectionState) -> Bodies:
-            parts = collection.shard_map.split_by_shard(batch.keys)
-            whole = len(parts) == 1
-            return {
-                shard_id: encode_batch_parts(batch if whole else batch.take(rows)) for shard_id, rows in parts.items()
-            }
-
-        return await self._write(name, Kind.UPSERT, bodies, deadline_s)
 
     async def update_vectors(
         self, name: str, batch: PointBatch, deadline_s: float, condition: UpsertCondition = ANY_POINT
@@ -52,7 +36,11 @@ class PointWrites(ShardCalls):
         """Replace those vectors of points that the batch has (NaN runs are left as they are); its payloads are empty.
         Points that do not exist are passed over.
         """
-        return await self._write_batch(name, WriteKind.VECTORS, batch, condition, deadline_s)
+
+        def bodies(collection: CollectionState) -> Bodies:
+            return batch_bodies(WriteKind.VECTORS, batch, split_ids(collection, batch.keys), condition)
+
+        return await self._write(name, Kind.WRITE, bodies, deadline_s)
 
     async def delete(self, name: str, selection: Selection, deadline_s: float) -> WriteReceipt:
         """Delete points; ids that do not exist are no error."""
@@ -61,52 +49,73 @@ class PointWrites(ShardCalls):
         array = key_array(selection.keys)
 
         def bodies(collection: CollectionState) -> Bodies:
-            parts = collection.shard_map.split_by_shard(array)
+            parts = split_ids(collection, array)
             return {shard_id: [encode_keys(array[rows])] for shard_id, rows in parts.items()}
 
         return await self._write(name, Kind.DELETE, bodies, deadline_s)
 
     async def change(self, name: str, selection: Selection, change: PointChange, deadline_s: float) -> WriteReceipt:
-        """Change points that exist; others are passed over."""
+        """Change points that exist; others are passed over. Raises InvalidRequest where the change reaches the collection's
+        tenant field.
+        """
         return await self._write_selected(name, selection, PointWrite(WriteKind.CHANGE, change=change), deadline_s)
 
     async def create_index(self, name: str, field: str, schema: FieldSchema, deadline_s: float) -> None:
-        """Declare a payload field (a path), of every shard. Harmless to repeat; another schema replaces the first."""
+        """Declare a payload field (a path), of every shard. Harmless to repeat; another schema replaces the first.
+
+        A keyword field with `is_tenant` becomes the collection's tenant field (cluster/tenants.py), for good, if the
+        collection holds no point; where it holds some the field is declared and points stay where their ids say. Raises
+        InvalidRequest where another field is it already, Conflict where points came in at the same moment.
+        """
+        if schema.is_tenant and schema.kind is FieldKind.KEYWORD:
+            await self._route_by(name, field, deadline_s)
         await self._declare(name, field, schema, deadline_s)
 
     async def delete_index(self, name: str, field: str, deadline_s: float) -> bool:
-        """False if no shard had such a declaration."""
+        """False if no shard had such a declaration. A tenant field goes on saying where points live: only its index goes."""
         return await self._declare(name, field, None, deadline_s)
+
+    async def _route_by(self, name: str, field: str, deadline_s: float) -> None:
+        point_count = await self._count_all(name, deadline_s)
+        collection = self.collection(name)  # the newest that shards answer to, now
+        if collection.tenant_field is None and point_count:
+            return
+        await self.catalogue.set_tenant_field(collection.name, field, deadline_s)
+        if collection.tenant_field is not None:
+            return
+        # No shard takes a write by the older split any more; those that it took before stand in front of this one.
+        nothing = PointWrite(WriteKind.DELETE, body=encode_keys(key_array([])))
+        await self._write(
+            name,
+            Kind.WRITE,
+            lambda state: {shard_id: [nothing.encode()] for shard_id in state.shard_map.shard_ids},
+            deadline_s,
+        )
+        if came_in := await self._count_all(name, deadline_s):
+            raise Conflict(
+                f"{came_in} points were written to `{name}` while `{field}` became its tenant field: those that came before"
+                " may be missed by searches within their tenant until they are upserted again"
+            )
+
+    async def _count_all(self, name: str, deadline_s: float) -> int:
+        return sum((await self._ask_all(name, Kind.COUNT, messages.decode_written, deadline_s)).values())
 
     async def _declare(self, name: str, field: str, schema: FieldSchema | None, deadline_s: float) -> bool:
         body = messages.encode_field(field, schema)
         changed = await self._ask_all(name, Kind.FIELDS, messages.decode_written, deadline_s, body)
         return any(changed.values())
 
-    async def _write_batch(
-        self, name: str, kind: WriteKind, batch: PointBatch, condition: UpsertCondition, deadline_s: float
-    ) -> WriteReceipt:
-        mode = WriteMode[condition.mode.upper()]
-        query = filter_query(condition.filter) if condition.filter else None
-
-        def bodies(collection: CollectionState) -> Bodies:
-            parts = collection.shard_map.split_by_shard(batch.keys)
-            return {
-                shard_id: [PointWrite(kind, mode, query, body=encode_batch(batch.take(rows))).encode()]
-                for shard_id, rows in parts.items()
-            }
-
-        return await self._write(name, Kind.WRITE, bodies, deadline_s)
-
     async def _write_selected(
         self, name: str, selection: Selection, write: PointWrite, deadline_s: float
     ) -> WriteReceipt:
         def bodies(collection: CollectionState) -> Bodies:
+            if write.change is not None:
+                check_change(write.change, collection.tenant_field)
             if selection.keys is None:
                 encoded = [_with(write, query=filter_query(selection.filter or EVERY_POINT)).encode()]
-                return dict.fromkeys(collection.shard_map.shard_ids, encoded)
+                return dict.fromkeys(shards_asked(collection, selection.filter or b""), encoded)
             array = key_array(selection.keys)
-            parts = collection.shard_map.split_by_shard(array)
+            parts = split_ids(collection, array)
             return {
                 shard_id: [_with(write, body=encode_keys(array[rows])).encode()] for shard_id, rows in parts.items()
             }
@@ -116,16 +125,8 @@ class PointWrites(ShardCalls):
     async def _write(
         self, name: str, kind: Kind, bodies_of: Callable[[CollectionState], Bodies], deadline_s: float
     ) -> WriteReceipt:
-        op_id = uuid.uuid4().bytes
-
         async def ask(collection: CollectionState) -> WriteReceipt:
-            parts = bodies_of(collection)
-            if not parts:
-                return WriteReceipt(0)
-            target = target_of(collection)
-            bodies = {shard_id: messages.encode_write(target, op_id, part) for shard_id, part in parts.items()}
-            replies = await self._ask(ShardRequest(kind, bodies, messages.decode_written), deadline_s)
-            return WriteReceipt(max(replies.values()))
+            return await self._write_parts(collection, kind, bodies_of(collection), deadline_s)
 
         return await self._on_current_state(name, ask)
 

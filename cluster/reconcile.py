@@ -54,6 +54,10 @@ class ObservedShard:
     def opened(self, uid: str) -> ObservedShard:
         return replace(self, open=self.open | {uid})
 
+    def outdated(self, uid: str) -> ObservedShard:
+        """After a change of what the shard has to know of a collection: it is told by opening it again."""
+        return replace(self, open=self.open - {uid})
+
     def dropped_one(self, uid: str) -> ObservedShard:
         return replace(self, open=self.open - {uid}, dropped=self.dropped | {uid})
 

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from cluster.slots import SLOT_COUNT, slots_of
+from cluster.slots import SLOT_COUNT, Slots, slots_of
 from shards.errors import InvalidRequest
 from shards.point_ids import KeyArray
 
@@ -60,12 +60,16 @@ class ShardMap(BaseModel):
 
         Cost: microseconds for one key, one hash and one stable radix sort of uint16 for many.
         """
-        if len(keys) == 0:
-            return {}
-        if len(self.shard_ids) == 1:
+        if len(self.shard_ids) == 1 and len(keys):
             return {self.shard_ids[0]: np.arange(len(keys))}
-        owners = self.owners[slots_of(keys)]
-        if len(keys) == 1:
+        return self.split_slots(slots_of(keys)) if len(keys) else {}
+
+    def split_slots(self, slots: Slots) -> RowsByShard:
+        """The same, of points whose slots are known: uint16 (count,)."""
+        if len(slots) == 0:
+            return {}
+        owners = self.owners[slots]
+        if len(slots) == 1:
             return {int(owners[0]): np.zeros(1, np.intp)}
         rows = np.argsort(owners, kind="stable")
         ordered = owners[rows]

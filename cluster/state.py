@@ -51,7 +51,8 @@ class ShardState(_Frozen):
 
 class CollectionState(_Frozen):
     """One collection. `uid` (32 hex digits) names its folders and travels on the data plane: a collection that is
-    created again under an old name is another one. `settings`: see cluster/collection_settings.py.
+    created again under an old name is another one. `settings`: see cluster/collection_settings.py. `tenant_field`: the
+    path of the payload field whose value says where a point lives (cluster/tenants.py); None: its id does.
     """
 
     name: str
@@ -60,6 +61,7 @@ class CollectionState(_Frozen):
     shard_map: ShardMap
     status: Status
     settings: str = NO_SETTINGS
+    tenant_field: str | None = None
 
 
 class ClusterState(_Frozen):
@@ -116,10 +118,18 @@ class ControlPlane(Protocol):
 
 
 class CatalogueControl(ControlPlane, Protocol):
-    """The calls that change the catalogue and no shard. They are durable when they answer."""
+    """The calls that change the catalogue and no files of a shard. They are durable when they answer."""
 
     async def update_collection(self, name: str, changes: Mapping[str, Any]) -> ClusterState:
         """A state that shows the collection's settings after the change. NotFound where there is none."""
+        ...
+
+    async def set_tenant_field(self, name: str, path: str) -> ClusterState:
+        """A state in which that field says where a collection's points live, under a new epoch that its shards have:
+        whoever still splits by id is refused. Harmless to repeat. NotFound where there is no such collection,
+        InvalidRequest where it has another tenant field, ShardUnavailable where a shard did not take the epoch in time
+        (it will, and the field stays).
+        """
         ...
 
     async def change_aliases(self, actions: Sequence[AliasAction]) -> ClusterState:

@@ -175,6 +175,22 @@ class Supervision:
         """See CatalogueControl."""
         return await self._change(lambda catalogue: catalogue.with_settings(name, changes))
 
+    async def set_tenant_field(self, name: str, path: str) -> ClusterState:
+        """See CatalogueControl."""
+        self._check_open()
+        changed = self._catalogue.with_tenant_field(name, path)
+        item = changed.find_ready(name)
+        parts = item.shard_map.shard_ids
+        if changed != self._catalogue:
+            # First, so that no router meets a shard with the new epoch before the shard has it.
+            for shard_id in parts:
+                self._seen[shard_id] = self._seen[shard_id].outdated(item.uid)
+            self._commit(changed)
+            self._wake_all()
+        if not await self._until(lambda: all(item.uid in self._seen[shard_id].open for shard_id in parts), CREATE_S):
+            raise ShardUnavailable(f"a shard of {name} did not take its new epoch within {CREATE_S:.0f} s; ask again")
+        return await self.cluster_state(0, 0)
+
     async def change_aliases(self, actions: Sequence[AliasAction]) -> ClusterState:
         """See CatalogueControl."""
         return await self._change(lambda catalogue: catalogue.with_aliases(actions))
@@ -281,7 +297,10 @@ class Supervision:
 
     def _note_opened(self, shard_id: int, order: CollectionOrder, error: ShoalError | None) -> None:
         if error is None:
-            self._seen[shard_id] = self._seen[shard_id].opened(order.uid)
+            item = self._catalogue.collections.get(order.uid)
+            # An order that was under way when the epoch changed counts for nothing: the next round tells the new one.
+            if item is None or item.shard_map.epoch == order.epoch:
+                self._seen[shard_id] = self._seen[shard_id].opened(order.uid)
             return
         logger.error("shard %d: collection %s: %s", shard_id, order.uid, error.message)
         if order.create:

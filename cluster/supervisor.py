@@ -94,6 +94,10 @@ class SupervisorActor:
         await self.begun()
         return await self._supervision.update_collection(name, changes)
 
+    async def set_tenant_field(self, name: str, path: str) -> ClusterState:
+        await self.begun()
+        return await self._supervision.set_tenant_field(name, path)
+
     async def change_aliases(self, actions: Sequence[AliasAction]) -> ClusterState:
         await self.begun()
         return await self._supervision.change_aliases(actions)

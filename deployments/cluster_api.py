@@ -88,7 +88,7 @@ class PointWrites(Protocol):
         ...
 
     async def change(self, name: str, selection: Selection, change: PointChange, deadline_s: float) -> WriteReceipt:
-        """Change points that exist; others are passed over."""
+        """Change points that exist; others are passed over. Raises InvalidRequest where it reaches the tenant field."""
         ...
 
     async def update_vectors(
@@ -100,7 +100,10 @@ class PointWrites(Protocol):
         ...
 
     async def create_index(self, name: str, field: str, schema: FieldSchema, deadline_s: float) -> None:
-        """Declare a payload field (a path). Harmless to repeat; raises Conflict where it is declared as another kind."""
+        """Declare a payload field (a path). Harmless to repeat; another schema replaces the first. A keyword field with
+        `is_tenant` says where points live from then on, if there are none yet; raises InvalidRequest where another field
+        does, Conflict where points came in at the same moment.
+        """
         ...
 
     async def delete_index(self, name: str, field: str, deadline_s: float) -> bool:

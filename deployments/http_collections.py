@@ -120,7 +120,12 @@ async def get_collection_shards(context: HttpContext, request: Request) -> Reply
         "local_shards": shards,
         "remote_shards": [],
         "shard_transfers": [],
-        "shoal": {"epoch": collection.shard_map.epoch, "problem": problem, "shards": details},
+        "shoal": {
+            "epoch": collection.shard_map.epoch,
+            "tenant_field": collection.tenant_field,
+            "problem": problem,
+            "shards": details,
+        },
     }
     return success(request, orjson.dumps(result))
 

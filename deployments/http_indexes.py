@@ -1,7 +1,8 @@
 """The routes on payload indexes: declare a field, withdraw it; and how declared fields are shown.
 
 A field is declared by the name of its kind, or by an object with the kind as `type` and options (http_index_options.py).
-It is known by its path in the shortest spelling, however it was written.
+It is known by its path in the shortest spelling, however it was written. A keyword field with `is_tenant` says where points
+live from then on, if the collection holds none yet (cluster/tenants.py); else it is an index like any other.
 """
 
 from __future__ import annotations

@@ -125,6 +125,21 @@ def encode_keys(keys: KeyArray) -> bytes:
     return _KEYS_HEADER.pack(len(keys), keys.dtype.itemsize) + keys.tobytes()
 
 
+def encode_versioned_keys(keys: KeyArray, versions: npt.NDArray[np.uint64]) -> bytes:
+    """A key list, and a u64 for each key behind it."""
+    return encode_keys(keys) + versions.astype("<u8").tobytes()
+
+
+def decode_versioned_keys(buffer: Buffer) -> tuple[KeyArray, npt.NDArray[np.uint64]]:
+    """What `encode_versioned_keys` wrote. Raises Corrupt where the length contradicts the header."""
+    view = memoryview(buffer)
+    if len(view) < _KEYS_HEADER.size:
+        raise Corrupt(f"a key list has {len(view)} bytes, fewer than its header of {_KEYS_HEADER.size}")
+    count = _KEYS_HEADER.unpack_from(view)[0]
+    versions_at = max(0, len(view) - 8 * count)
+    return decode_keys(view[:versions_at]), np.frombuffer(view, np.uint64, count, versions_at)
+
+
 def decode_keys(buffer: Buffer) -> KeyArray:
     """The keys, as a view of the buffer. Raises Corrupt where the length contradicts the header."""
     view = memoryview(buffer)

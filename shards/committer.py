@@ -24,7 +24,7 @@ from shards.log_frame import LogOp, OpKind
 from shards.memory_account import MemoryAccount
 from shards.op_history import NO_OP_ID
 from shards.payload_indexes import write_fields
-from shards.point_writes import PointWrite, WriteKind, plain_op, targets
+from shards.point_writes import DELETING, PointWrite, plain_op, targets
 from shards.snapshot import Snapshot
 from shards.upkeep import Builders, Upkeep
 
@@ -42,7 +42,7 @@ class WaitingWrite:
 
     @property
     def kind(self) -> OpKind:
-        return OpKind.DELETE if self.write.kind is WriteKind.DELETE else OpKind.UPSERT
+        return OpKind.DELETE if self.write.kind in DELETING else OpKind.UPSERT
 
 
 @dataclass(slots=True)

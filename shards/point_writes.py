@@ -19,7 +19,16 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
-from shards.batch import Buffer, PointBatch, decode_batch, decode_keys, encode_batch, encode_keys, make_batch
+from shards.batch import (
+    Buffer,
+    PointBatch,
+    decode_batch,
+    decode_keys,
+    decode_versioned_keys,
+    encode_batch,
+    encode_keys,
+    make_batch,
+)
 from shards.errors import BadVector, Corrupt, DimensionMismatch, InvalidRequest
 from shards.filter_memo import matching
 from shards.filter_query import FilterQuery, filter_query
@@ -42,12 +51,14 @@ Places = npt.NDArray[np.intp]
 class WriteKind(IntEnum):
     """What is done. UPSERT and VECTORS bring a batch; of VECTORS, NaN runs stand for vectors that stay as they are, payloads
     are empty, and points that do not exist are passed over. DELETE and CHANGE are about keys, or about a filter's points.
+    WITHDRAW deletes keys that come with versions, unless they were written since.
     """
 
     UPSERT = 1
     DELETE = 2
     CHANGE = 3
     VECTORS = 4
+    WITHDRAW = 5
 
 
 class WriteMode(IntEnum):
@@ -59,6 +70,7 @@ class WriteMode(IntEnum):
 
 
 SELECTING = frozenset({WriteKind.DELETE, WriteKind.CHANGE})
+DELETING = frozenset({WriteKind.DELETE, WriteKind.WITHDRAW})
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +115,9 @@ def decode_point_write(buffer: Buffer) -> PointWrite:
 
 def check_write(write: PointWrite, layout: VectorLayout) -> None:
     """Raises InvalidRequest or Corrupt unless the write fits points of this layout."""
+    if write.kind is WriteKind.WITHDRAW:
+        decode_versioned_keys(write.body)
+        return
     if write.kind not in SELECTING:
         check_vectors(decode_batch(write.body), layout)
         return
@@ -124,12 +139,15 @@ def targets(write: PointWrite, segments: Sequence[VectorIndex]) -> list[KeyArray
     """What the write is about, as things are now, in parts that are written one after the other: keys, or places in the
     batch that it brings.
     """
-    if write.kind not in SELECTING:
+    if write.kind not in SELECTING | DELETING:
         places = _kept_places(write, decode_batch(write.body), segments)
         step = CHANGED_POINTS_MAX if write.kind is WriteKind.VECTORS else max(1, len(places))
         return [places[at : at + step] for at in range(0, len(places), step)]
-    keys = decode_keys(write.body) if write.body else _matching_keys(write, segments)
-    step = DELETED_POINTS_MAX if write.kind is WriteKind.DELETE else CHANGED_POINTS_MAX
+    if write.kind is WriteKind.WITHDRAW:
+        keys = _unchanged_keys(write, segments)
+    else:
+        keys = decode_keys(write.body) if write.body else _matching_keys(write, segments)
+    step = DELETED_POINTS_MAX if write.kind in DELETING else CHANGED_POINTS_MAX
     return [keys[at : at + step] for at in range(0, len(keys), step)]
 
 
@@ -137,7 +155,7 @@ def plain_op(
     write: PointWrite, target: KeyArray | Places, segments: Sequence[VectorIndex], layout: VectorLayout, op_id: bytes
 ) -> LogOp | None:
     """The op that writes one of `targets`, as things are now; None where there is nothing to write."""
-    if write.kind is WriteKind.DELETE:
+    if write.kind in DELETING:
         return LogOp(OpKind.DELETE, op_id, encode_keys(target))
     if write.kind is WriteKind.UPSERT:
         batch = decode_batch(write.body)
@@ -181,6 +199,15 @@ def _matching_keys(write: PointWrite, segments: Sequence[VectorIndex]) -> KeyArr
     found = [segment.keys_of(np.flatnonzero(matching(segment, write.filter))) for segment in segments]
     found = [keys for keys in found if len(keys)]
     return np.concatenate(same_width(found)) if found else key_array([])
+
+
+def _unchanged_keys(write: PointWrite, segments: Sequence[VectorIndex]) -> KeyArray:
+    keys, versions = decode_versioned_keys(write.body)
+    version_of = dict(zip(key_list(keys), versions.tolist(), strict=True))
+    stored = look_up(segments, keys, Want())
+    now = stored.versions.tolist()
+    same = [version_of[key] == version for key, version in zip(key_list(stored.batch.keys), now, strict=True)]
+    return stored.batch.keys[np.array(same, np.bool_)]
 
 
 def _kept_places(write: PointWrite, batch: PointBatch, segments: Sequence[VectorIndex]) -> Places:

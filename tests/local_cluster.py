@@ -92,6 +92,14 @@ class LocalCluster:
         self.catalogue = self.catalogue.with_settings(name, changes)
         return self._bump()
 
+    async def set_tenant_field(self, name: str, path: str) -> ClusterState:
+        self.catalogue = self.catalogue.with_tenant_field(name, path)
+        state = self.catalogue.find_ready(name)
+        for shard_id in state.shard_map.shard_ids:
+            epoch = state.shard_map.epoch
+            await asyncio.to_thread(self.hosts[shard_id].ensure_collection, state.uid, state.spec, epoch, False)
+        return self._bump()
+
     async def change_aliases(self, actions: Sequence[AliasAction]) -> ClusterState:
         self.catalogue = self.catalogue.with_aliases(actions)
         return self._bump()

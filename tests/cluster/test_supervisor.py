@@ -21,7 +21,7 @@ from cluster.state import ClusterState, ShardState
 from cluster.supervision import SupervisorSettings
 from cluster.supervisor import start_supervisor, stop_supervisor
 from shards.distance import Distance
-from shards.errors import Conflict, NotFound, Unavailable
+from shards.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from shards.schema import CollectionSpec, VectorSpec
 
 SPEC = CollectionSpec(vectors={"": VectorSpec(size=4, distance=Distance.COSINE)})
@@ -102,6 +102,19 @@ def listens(shard: ShardState) -> bool:
     assert shard.address is not None
     with socket.socket() as probe:
         return probe.connect_ex((shard.address.host, shard.address.port)) == 0
+
+
+def test_a_tenant_field_passes_through_ray(settings: SupervisorSettings) -> None:
+    async def story(client: SupervisorClient) -> None:
+        await client.create_collection("tenants", SPEC, None)
+        shown = (await client.set_tenant_field("tenants", "org")).collections["tenants"]
+        assert (shown.tenant_field, shown.shard_map.epoch) == ("org", 2)
+        with pytest.raises(InvalidRequest, match="`org` already"):
+            await client.set_tenant_field("tenants", "team")
+        await eventually(client, lambda state: all(shard.address for shard in state.shards))
+        await client.delete_collection("tenants")
+
+    play(story)
 
 
 def test_create_and_delete_and_their_errors_pass_through_ray(settings: SupervisorSettings) -> None:

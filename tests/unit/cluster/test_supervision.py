@@ -18,7 +18,16 @@ from cluster.state import ClusterState
 from cluster.supervision import ShardGone, ShardSilent, Supervision, SupervisorSettings
 from shards.disk import write_durably
 from shards.distance import Distance
-from shards.errors import Conflict, Corrupt, NotFound, ShardUnavailable, ShoalError, StorageFull, Unavailable
+from shards.errors import (
+    Conflict,
+    Corrupt,
+    InvalidRequest,
+    NotFound,
+    ShardUnavailable,
+    ShoalError,
+    StorageFull,
+    Unavailable,
+)
 from shards.identity import create_shard_folder
 from shards.report import CollectionOrder, ShardReport
 from shards.schema import CollectionSpec, VectorSpec
@@ -36,6 +45,7 @@ class FakeShard:
     silent: bool = False
     refusal: ShoalError | None = None
     open: set[str] = field(default_factory=set)
+    epochs: dict[str, int] = field(default_factory=dict)
     made: set[str] = field(default_factory=set)
 
     async def start(self) -> None:
@@ -56,6 +66,7 @@ class FakeShard:
             if order.create:
                 self.made.add(order.uid)
             self.open.add(order.uid)
+            self.epochs[order.uid] = order.epoch
         return failed
 
     async def drop_collection(self, uid: str) -> None:
@@ -287,6 +298,30 @@ def test_a_change_is_shown_once_and_no_change_is_not_shown(tmp_path: Path) -> No
         assert await supervisor.change_aliases([CreateAlias("a", "words")]) == first
         assert (await supervisor.update_collection("words", {"metadata": {"a": 1}})).version == first.version
         assert (await supervisor.update_collection("words", {"metadata": {"a": True}})).version > first.version
+
+    run(tmp_path, story)
+
+
+def test_a_tenant_field_counts_when_every_shard_has_the_new_epoch_and_outlives_the_supervisor(tmp_path: Path) -> None:
+    async def story(world: World) -> None:
+        supervisor = await world.supervisor()
+        await supervisor.create_collection("words", SPEC, None)
+        with pytest.raises(NotFound):
+            await supervisor.set_tenant_field("live", "org")
+        world.shards[1].silent = True
+        waiting = asyncio.create_task(supervisor.set_tenant_field("words", "org"))
+        await until(lambda: 2 in world.shards[0].epochs.values())
+        assert not waiting.done()
+        world.shards[1].silent = False
+        shown = (await waiting).collections["words"]
+        assert (shown.tenant_field, shown.shard_map.epoch) == ("org", 2)
+        assert [list(shard.epochs.values()) for shard in world.shards] == [[2], [2]]
+        with pytest.raises(InvalidRequest, match="has the tenant field `org` already"):
+            await supervisor.set_tenant_field("words", "team")
+        again = await supervisor.set_tenant_field("words", "org")
+        assert again.collections["words"] == shown
+        later = await eventually(await world.supervisor(), lambda state: None not in ports(state))
+        assert later.collections["words"] == shown
 
     run(tmp_path, story)
 

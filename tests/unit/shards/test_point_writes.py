@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from shards import point_writes
-from shards.batch import PointBatch, encode_batch, encode_keys, make_batch
+from shards.batch import PointBatch, encode_batch, encode_keys, encode_versioned_keys, make_batch
 from shards.collection import ShardCollection
 from shards.committer import Committer, WaitingWrite
 from shards.errors import BadVector, Corrupt, DimensionMismatch, InvalidRequest
@@ -229,3 +229,22 @@ def test_damaged_bytes_are_corrupt(damage: Callable[[bytes], bytes]) -> None:
 def test_a_write_about_nothing_is_corrupt(write: PointWrite) -> None:
     with pytest.raises(Corrupt):
         decode_point_write(write.encode())
+
+
+def test_a_withdrawal_spares_points_that_were_written_since(tmp_path: Path) -> None:
+    collection = new_collection(tmp_path / "c", SMALL)
+
+    async def scene() -> None:
+        async with committing(collection, ThreadPoolExecutor(1)) as committer:
+            await committer.submit(upsert_op(points(range(4))), 1)
+            seen = collection.retrieve(key_array([0, 1, 2, 9]), Want())
+            withdrawal = encode_versioned_keys(seen.batch.keys, seen.versions)
+            written_since = committer.submit(upsert_op(points([1])), 1)
+            withdrawn = submit(committer, PointWrite(WriteKind.WITHDRAW, body=withdrawal), b"w" * 16)
+            await asyncio.gather(written_since, withdrawn)
+            await submit(committer, PointWrite(WriteKind.WITHDRAW, body=withdrawal), b"x" * 16)
+
+    asyncio.run(scene())
+    assert sorted(stored(collection)) == [1, 3]
+    collection.wal.close()
+    assert sorted(stored(reopened(tmp_path / "c", SMALL))) == [1, 3]

@@ -1,0 +1,131 @@
+"""Where points live in a collection with a tenant field: a tenant's points together, on the shard of its name's slot. Pure.
+
+The tenant field is a payload field (a path) that was declared so while the collection held no point. A point whose field
+holds one text belongs to the tenant of that name; one without the field, or with something else in it, lives where its id
+says. Two texts in it are refused: a search within either tenant would have to find the point.
+
+So a filter that allows only some names of the field asks their shards alone. An id says nothing about a point's shard: who
+has only ids asks all of them. A stored point's field stays as it was written, as a change of it would leave the point where
+nobody looks; an upsert moves it (cluster/upserts.py).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from cluster.shard_map import RowsByShard, ShardMap
+from cluster.slots import Slots, slot_of_name, slots_of
+from cluster.state import CollectionState
+from shards.batch import PointBatch
+from shards.errors import InvalidRequest
+from shards.filter_query import filter_query
+from shards.filters.conditions import And, Field, Node, OneOf
+from shards.filters.paths import JsonPath, Step, parse_path, select, unwrap
+from shards.point_change import ChangeKind, PointChange
+from shards.point_ids import KeyArray, key_list, point_id
+
+
+def tenant_of(payload: bytes, field: JsonPath) -> str | None:
+    """The tenant of a point with this payload (JSON bytes, b"" for none). Raises InvalidRequest where there are several."""
+    if not payload:
+        return None
+    names = {value for value in unwrap(select(orjson.loads(payload), field)) if isinstance(value, str)}
+    if len(names) > 1:
+        first, second = sorted(names)[:2]
+        raise InvalidRequest(
+            f"a point belongs to one tenant, and its field `{field}` names {len(names)}, `{first:.40}` and `{second:.40}`"
+            " among them: upsert a point for each"
+        )
+    return next(iter(names), None)
+
+
+def slots_by_tenant(batch: PointBatch, field: JsonPath) -> Slots:
+    """The slot of each point, uint16 (count,). Raises InvalidRequest with the id of a point that has several tenants."""
+    slots = slots_of(batch.keys)
+    slot_of: dict[str, int] = {}
+    for row in range(len(batch)):
+        try:
+            name = tenant_of(batch.payload(row), field)
+        except InvalidRequest as error:
+            (key,) = key_list(batch.keys[row : row + 1])
+            raise InvalidRequest(f"Wrong input: point {point_id(key)}: {error.message}") from None
+        if name is not None:
+            if name not in slot_of:
+                slot_of[name] = slot_of_name(name)
+            slots[row] = slot_of[name]
+    return slots
+
+
+def split_points(shard_map: ShardMap, tenant_field: str | None, batch: PointBatch) -> RowsByShard:
+    """The rows of a batch that each shard is to hold. Raises InvalidRequest as `slots_by_tenant`."""
+    if tenant_field is None:
+        return shard_map.split_by_shard(batch.keys)
+    return shard_map.split_slots(slots_by_tenant(batch, parse_path(tenant_field)))
+
+
+def split_ids(collection: CollectionState, keys: KeyArray) -> RowsByShard:
+    """The rows of `keys` that each shard has to be asked for, where nothing but the ids is known."""
+    if collection.tenant_field is None:
+        return collection.shard_map.split_by_shard(keys)
+    return dict.fromkeys(collection.shard_map.shard_ids, np.arange(len(keys))) if len(keys) else {}
+
+
+def last_rows(keys: KeyArray) -> npt.NDArray[np.intp]:
+    """The rows that count where a batch has an id twice: the last of each, ascending."""
+    _, from_the_end = np.unique(keys[::-1], return_index=True)
+    rows: npt.NDArray[np.intp] = np.sort(len(keys) - 1 - from_the_end)
+    return rows
+
+
+def tenants_of(node: Node, field: JsonPath) -> frozenset[str] | None:
+    """The names that a filter restricts the field to, never empty; None where it leaves it open. A condition counts where it
+    must hold: `match` by `value` or `any` of texts, alone or among what must hold with it.
+    """
+    found = [
+        frozenset(str(name) for name in leaf.test.values)
+        for leaf in (node.children if isinstance(node, And) else (node,))
+        if isinstance(leaf, Field) and leaf.path == field and isinstance(leaf.test, OneOf) and leaf.test.kind is str
+    ]
+    return min(filter(None, found), key=len, default=None)
+
+
+def shards_asked(collection: CollectionState, encoded_filter: bytes) -> tuple[int, ...]:
+    """The shards that may hold a point that matches (b"": any point). Raises BadFilter, LimitExceeded."""
+    shard_map = collection.shard_map
+    if collection.tenant_field is None or not encoded_filter:
+        return shard_map.shard_ids
+    names = tenants_of(filter_query(encoded_filter).node, parse_path(collection.tenant_field))
+    if names is None:
+        return shard_map.shard_ids
+    return tuple(sorted({int(shard_map.owners[slot_of_name(name)]) for name in names}))
+
+
+def check_change(change: PointChange, tenant_field: str | None) -> None:
+    """Raises InvalidRequest where a change of stored points may change their tenant."""
+    if tenant_field is not None and _reaches(change, parse_path(tenant_field).steps):
+        raise InvalidRequest(
+            f"Wrong input: `{tenant_field}` is the collection's tenant field and says where a point lives, so a stored"
+            f" point's can't be changed by `{change.kind}`: upsert the point with its new payload"
+        )
+
+
+def _reaches(change: PointChange, field: tuple[Step, ...]) -> bool:
+    match change.kind:
+        case ChangeKind.OVERWRITE | ChangeKind.CLEAR:
+            return True
+        case ChangeKind.DROP_VECTORS:
+            return False
+        case ChangeKind.DELETE:
+            return any(_meet(parse_path(text).steps, field) for text in change.paths)
+        case ChangeKind.SET:
+            path = () if change.path is None else parse_path(change.path).steps
+            below = field[len(path)] if len(path) < len(field) else None
+            return _meet(path, field) and (not isinstance(below, str) or below in change.payload)
+
+
+def _meet(path: tuple[Step, ...], field: tuple[Step, ...]) -> bool:
+    """Whether one may lead to, or through, what the other leads to: nowhere do they name two different things."""
+    pairs = zip(path, field, strict=False)
+    return not any(isinstance(one, str) and isinstance(other, str) and one != other for one, other in pairs)

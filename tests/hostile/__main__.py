@@ -1,6 +1,7 @@
 """`python -m tests.hostile`: the hostile corpus at its figure; exit code 1 if something did not hold.
 
---cases N     so many requests (default 2000), and half as many damaged Parquet files;  --seed S  which (default 1)
+--cases N     so many requests (default 2000), half as many damaged Parquet files, and the requests
+              again without a key;  --seed S  which (default 1)
 --serve PORT  instead, a cluster of two shards to be fuzzed from outside, until interrupted; --keys: closed, and its key shown
 """
 
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from cluster.api_keys import local_key
 from deployments.http_client import ClusterClient
-from tests.hostile.assault import assault
+from tests.hostile.assault import assault, assault_as_stranger
 from tests.hostile.corpus import COLLECTION, DIM
 from tests.hostile.parquet import read_mutants
 from tests.http_server import Entrance, serving_cluster
@@ -34,11 +35,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.serve is not None:
             return _serve(Path(folder), options.serve, options.keys)
         outcome = assault(Path(folder), options.seed, options.cases)
+    with tempfile.TemporaryDirectory() as folder:
+        stranger = assault_as_stranger(Path(folder), options.seed, options.cases)
     for (family, status), count in sorted(outcome.statuses.items()):
         print(f"{family:12} {status} {count:6}")
     files = read_mutants(options.seed, options.cases // 2)
     outcome.complaints += [f"Parquet: {told}" for told in files.keys() - {"read", "refused"}]
     print(f"Parquet files: {files}")
+    print(f"without a key: {stranger.sent} requests, {len(stranger.complaints)} complaints")
+    outcome.complaints += stranger.complaints
     print(f"seed {outcome.seed}: {outcome.sent} requests, {len(outcome.complaints)} complaints")
     print(*outcome.complaints, sep="\n")
     return 1 if outcome.complaints else 0

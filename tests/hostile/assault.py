@@ -17,10 +17,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from cluster.api_keys import local_key
+from deployments.http_app import ALL_ROUTES
+from deployments.http_client import ClusterClient
 from tests.hostile.corpus import COLLECTION, DIM, Case, Traps, cases
 from tests.http_server import Entrance, serving_cluster
+from tests.local_cluster import SECRET
 
 _WAIT_S = 60.0
+_PARSERS_WORDS = b"Invalid HTTP request received."
+"""What the server's parser says of what is no HTTP, before any word of ours."""
 _GOOD = range(1000, 1020)
 """Ids of the points that have to stay (the corpus writes to id 1 alone)."""
 
@@ -60,6 +66,32 @@ def assault(folder: Path, seed: int, count: int) -> Outcome:
     return outcome
 
 
+def assault_as_stranger(folder: Path, seed: int, count: int) -> Outcome:
+    """The same requests to a cluster that has keys, and every route besides, without a key that counts: all get 401."""
+    outcome = Outcome(seed)
+    key = local_key(SECRET)
+    with serving_cluster(folder, 2, entrance=Entrance(own_key=key, is_short=True)) as url:
+        with ClusterClient(url, api_key=key) as owner:
+            owner.call("POST", "/shoal/keys", {"grants": [{"role": "admin"}]})
+        client = _Client(url)
+        corpus = cases(seed, count, Traps(folder / "unpickled", "http://127.0.0.1:9"))
+        for case in (*_every_route(), *corpus):
+            outcome.sent += 1
+            status, body = client.send(case)
+            outcome.statuses[case.family, status] += 1
+            if status != 401 and not body.startswith(_PARSERS_WORDS):
+                outcome.complaints.append(f"{status} {body[:100]!r} to a stranger: {case.method} {case.path[:120]}")
+        client.close()
+    return outcome
+
+
+def _every_route() -> Iterator[Case]:
+    for path, methods in ALL_ROUTES.items():
+        for method, route in methods.items():
+            if route.role is not None:
+                yield Case("every route", method, path.format(collection=COLLECTION, id="1", field="n"), b"{}")
+
+
 def _try(client: _Client, case: Case, outcome: Outcome) -> None:
     outcome.sent += 1
     told = f"{case.family}: {case.method} {case.path[:120]} {case.body[:200]!r}"
@@ -81,7 +113,7 @@ def _is_error(body: bytes) -> bool:
     try:
         return bool(json.loads(body)["status"]["error"])
     except (ValueError, KeyError, TypeError):
-        return body.startswith(b"Invalid HTTP request received.")  # the parser's own words, before any of ours
+        return body.startswith(_PARSERS_WORDS)
 
 
 class _Client:

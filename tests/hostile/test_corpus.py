@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.hostile.assault import assault
+from tests.hostile.assault import assault, assault_as_stranger
 from tests.hostile.corpus import FAMILIES, Traps, cases
 from tests.hostile.parquet import read_mutants
 
@@ -14,6 +14,13 @@ def test_nothing_breaks_and_nothing_escapes(tmp_path: Path) -> None:
     assert outcome.sent == 300
     assert outcome.complaints == []
     assert len({family for family, _status in outcome.statuses}) == len(FAMILIES)
+
+
+def test_a_stranger_gets_401_alone(tmp_path: Path) -> None:
+    outcome = assault_as_stranger(tmp_path, seed=1, count=100)
+    assert outcome.complaints == []
+    assert {status for _family, status in outcome.statuses} <= {400, 401}
+    assert outcome.statuses["every route", 401] > 30
 
 
 def test_damaged_parquet_is_read_or_refused_in_words() -> None:

@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _serve(folder: Path, port: int, closed: bool) -> int:
     """A cluster on `port` with a collection to aim at, until SIGINT or SIGTERM."""
     key = local_key(SECRET)
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     entrance = Entrance(own_key=key, is_short=True, port=port)
     with serving_cluster(folder, 2, entrance=entrance) as url, ClusterClient(url, api_key=key) as client:
         client.call("PUT", f"/collections/{COLLECTION}", {"vectors": {"size": DIM, "distance": "Cosine"}})

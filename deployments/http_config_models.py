@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from shards.errors import NotSupported
 
@@ -18,6 +20,13 @@ Memory = Literal["cold", "cached", "pinned"]
 """Where another engine would hold a part of a collection."""
 
 
+class _Absent(AfterValidator):
+    """Describes its field as one that stays empty."""
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        return {"enum": [None, [], {}], "description": "not supported yet"}
+
+
 def absent(feature: str) -> AfterValidator:
     """Refuses every value of a field but null and the empty list or object, naming the feature."""
 
@@ -25,7 +34,7 @@ def absent(feature: str) -> AfterValidator:
         if value is not None and value not in ([], {}):
             raise NotSupported(f"{feature} is not supported yet")
 
-    return AfterValidator(refuse)
+    return _Absent(refuse)
 
 
 def _no_strict_mode(enabled: bool | None) -> bool | None:

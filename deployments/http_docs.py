@@ -47,7 +47,7 @@ fetch("openapi.json").then(answer => answer.json()).then(api => {
 
 async def openapi(context: HttpContext, request: Request) -> Reply:
     """GET /openapi.json: this document"""
-    return Reply(orjson.dumps(describe(context.routes, context.shoal_version)))
+    return Reply(orjson.dumps(describe(context.routes, context.shoal_version, bool(context.cluster.state.keys))))
 
 
 async def docs_page(context: HttpContext, request: Request) -> Reply:

@@ -59,14 +59,17 @@ def selected_points(body: SelectionBody, limits: LimitSettings) -> Selection:
 
 
 def selected_first(body: SelectionBody, limits: LimitSettings) -> Selection:
-    """The same where ids come before a filter that stands beside them, as the API has it for some writes."""
+    """The same where ids come before a filter that stands beside them, as the API has it for some writes. That filter has to
+    be one all the same.
+    """
+    encoded = encoded_filter(body.filter, limits)
     if body.points is not None:
         if not body.points:
             raise InvalidRequest(EMPTY_UPDATE)
         return Selection(keys=list(dict.fromkeys(parse_keys(body.points, "points[{}]", limits))))
     if body.filter is None:
         raise InvalidRequest("Format error in JSON body: No filter or points provided; one of them is needed")
-    return Selection(filter=encoded_filter(body.filter, limits))
+    return Selection(filter=encoded)
 
 
 def parse_key(value: Any, place: str) -> int:

@@ -15,6 +15,17 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from cluster.slots import SLOT_COUNT
 from deployments.http_config_models import Memory, OptimizersBody, PlacementBody, StrictModeBody, WalBody, absent
+from deployments.http_forms import (
+    DistanceName,
+    FieldForm,
+    FilterForm,
+    Id,
+    OptionalId,
+    PayloadForm,
+    Size,
+    StartForm,
+    VectorForm,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +70,8 @@ class HnswBody(_Body):
 class VectorBody(_Body):
     """What a collection's vectors are. `on_disk` and `memory` are where another engine would hold them."""
 
-    size: int
-    distance: str
+    size: Size
+    distance: DistanceName
     hnsw_config: HnswBody | None = None
     quantization_config: Annotated[Any, absent("quantization")] = None
     on_disk: bool | None = None
@@ -90,13 +101,13 @@ class CreateCollectionBody(_Body):
 
 
 class PointBody(_Body):
-    id: Any
+    id: Id
     vector: VectorValue
     payload: JsonObject | None = None
 
 
 class BatchBody(_Body):
-    ids: list[Any]
+    ids: list[Id]
     vectors: VectorRows
     payloads: list[JsonObject | None] | None = None
 
@@ -107,16 +118,16 @@ class UpsertBody(_Body):
     points: Annotated[list[PointBody] | None, Field(fail_fast=True)] = None
     batch: BatchBody | None = None
     shard_key: _NoShardKey = None
-    update_filter: Any = None
+    update_filter: FilterForm = None
     update_mode: Literal["upsert", "insert_only", "update_only"] | None = None
 
 
 class _Showing(_Body):
     """What an answer shows of points. `with_vectors` is another spelling of `with_vector`."""
 
-    with_payload: Any = None
-    with_vector: Any = None
-    with_vectors: Any = None
+    with_payload: PayloadForm = None
+    with_vector: VectorForm = None
+    with_vectors: VectorForm = None
 
     @property
     def vectors_shown(self) -> Any:
@@ -125,15 +136,15 @@ class _Showing(_Body):
 
 
 class RetrieveBody(_Showing):
-    ids: list[Any]
+    ids: list[Id]
     shard_key: _NoShardKey = None
 
 
 class SelectionBody(_Body):
     """Which points: `points`, a list of ids, or `filter`; an empty filter means every point."""
 
-    points: list[Any] | None = None
-    filter: Any = None
+    points: list[Id] | None = None
+    filter: FilterForm = None
     shard_key: _NoShardKey = None
 
 
@@ -151,7 +162,7 @@ class PayloadKeysBody(SelectionBody):
 
 
 class PointVectorsBody(_Body):
-    id: Any
+    id: Id
     vector: VectorValue
 
 
@@ -160,7 +171,7 @@ class VectorsBody(_Body):
 
     points: Annotated[list[PointVectorsBody], Field(min_length=1, fail_fast=True)]
     shard_key: _NoShardKey = None
-    update_filter: Any = None
+    update_filter: FilterForm = None
 
 
 class VectorNamesBody(SelectionBody):
@@ -190,7 +201,7 @@ class FieldIndexBody(_Body):
     """`field_schema`: a kind's name, or an object (http_index_options.py)."""
 
     field_name: str
-    field_schema: Any = None
+    field_schema: FieldForm = None
 
 
 class OrderByBody(_Body):
@@ -198,21 +209,21 @@ class OrderByBody(_Body):
 
     key: str
     direction: Literal["asc", "desc"] | None = None
-    start_from: Any = None
+    start_from: StartForm = None
 
 
 class ScrollBody(_Showing):
     """One page of points. `order_by`: a path alone, or an object."""
 
-    offset: Any = None
+    offset: OptionalId = None
     limit: Count | None = None
-    filter: Any = None
+    filter: FilterForm = None
     order_by: OrderByBody | str | None = None
     shard_key: _NoShardKey = None
 
 
 class CountBody(_Body):
-    filter: Any = None
+    filter: FilterForm = None
     exact: bool | None = None
     shard_key: _NoShardKey = None
 
@@ -231,7 +242,7 @@ class SearchParameters(_Body):
 class _Search(_Showing):
     """What every form of search has."""
 
-    filter: Any = None
+    filter: FilterForm = None
     params: SearchParameters | None = None
     score_threshold: float | None = None
     offset: Natural | None = None
@@ -244,7 +255,12 @@ class NearestBody(_Body):
     nearest: list[float]
 
 
-QueryValue = Annotated[list[float] | NearestBody | _Fallback, Field(union_mode="left_to_right")]
+def _unusual_query(value: Any) -> Unusual | None:
+    return None if value is None else Unusual(value)
+
+
+_QueryFallback = Annotated[Any, AfterValidator(_unusual_query)]
+QueryValue = Annotated[list[float] | NearestBody | _QueryFallback, Field(union_mode="left_to_right")]
 
 
 class QueryBody(_Search):

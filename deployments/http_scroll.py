@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from typing import Any
 
 import orjson
@@ -62,7 +62,7 @@ def _order(order_by: OrderByBody | str) -> OrderBy:
 
 def _start(value: Any) -> float:
     """Where to start: a number, or a date in microseconds since 1970."""
-    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max:  # no NaN
         return value
     if isinstance(value, str) and (at := instant(value)) is not None:
         return at

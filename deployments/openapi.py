@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from deployments.http_collection_models import ChangeAliasesBody, UpdateCollectionBody
+from deployments.http_forms import SCHEMAS
 from deployments.http_keys import CreateKeyBody, RevokeKeyBody
 from deployments.http_message import Handler
 from deployments.http_models import (
@@ -34,6 +36,8 @@ from deployments.http_models import (
     VectorNamesBody,
     VectorsBody,
 )
+from deployments.limits import LimitSettings
+from shards.filters.grammar import Filter
 
 Routes = Mapping[str, Mapping[str, Handler]]
 """Handlers by path template and method."""
@@ -62,7 +66,30 @@ BODIES: dict[str, type[BaseModel]] = {
     "POST /collections/{collection}/points/search": LegacySearchBody,
 }
 _TEXT_ROUTES = frozenset({"/healthz", "/livez", "/readyz", "/metrics", "/docs"})
-_SCHEMAS = "#/components/schemas/"
+OPEN_ROUTES = frozenset({"/", "/healthz", "/livez", "/readyz"})
+"""Those that need no key on a cluster that has keys."""
+GUARDED_ROUTES = frozenset({"/shoal/keys", "/shoal/keys/revoke"})
+"""Those that need a key also where a cluster has none."""
+_SECURITY: dict[str, Any] = {
+    "key": {"type": "apiKey", "in": "header", "name": "api-key"},
+    "bearer": {"type": "http", "scheme": "bearer"},
+}
+_KEY_NEEDED: list[dict[str, list[str]]] = [{scheme: []} for scheme in _SECURITY]
+_READS = frozenset(
+    ("POST", f"/points{rest}") for rest in ("", "/count", "/scroll", "/query", "/query/batch", "/search")
+)
+_TIMEOUT = {
+    "name": "timeout",
+    "in": "query",
+    "description": "the deadline in seconds",
+    "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": LimitSettings().timeout_s_max},
+}
+_WAIT = {
+    "name": "wait",
+    "in": "query",
+    "description": "answer when the write is visible to every later read",
+    "schema": {"type": "boolean", "default": False},
+}
 _SUCCESS: dict[str, Any] = {
     "type": "object",
     "properties": {"result": {}, "status": {"const": "ok"}, "time": {"type": "number", "description": "seconds"}},
@@ -78,15 +105,14 @@ _ERROR: dict[str, Any] = {
 }
 
 
-def describe(routes: Routes, version: str) -> dict[str, Any]:
-    """The document (OpenAPI 3.1) as an object. `version`: Shoal's own."""
-    models = list(dict.fromkeys(BODIES.values()))
-    names, definitions = models_json_schema(
-        [(model, "validation") for model in models], ref_template=_SCHEMAS + "{model}"
-    )
-    bodies = {route: names[model, "validation"] for route, model in BODIES.items()}
+def describe(routes: Routes, version: str, has_keys: bool = False) -> dict[str, Any]:
+    """The document (OpenAPI 3.1) as an object. `version`: Shoal's own; `has_keys`: whether the cluster asks for a key."""
+    bodies, definitions = _schemas()
     paths = {
-        path: {method.lower(): _operation(path, method, handler, bodies) for method, handler in methods.items()}
+        path: {
+            method.lower(): _operation(path, method, handler, bodies) | {"security": _security(path, has_keys)}
+            for method, handler in methods.items()
+        }
         for path, methods in routes.items()
     }
     return {
@@ -97,8 +123,23 @@ def describe(routes: Routes, version: str) -> dict[str, Any]:
             "description": "A vector retrieval cluster. Implements a subset of the Qdrant REST API.",
         },
         "paths": paths,
-        "components": {"schemas": {**definitions["$defs"], "Success": _SUCCESS, "Error": _ERROR}},
+        "components": {
+            "schemas": {**definitions, "Success": _SUCCESS, "Error": _ERROR},
+            "securitySchemes": _SECURITY,
+        },
     }
+
+
+@cache
+def _schemas() -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """How each route refers to its body, and what is referred to. Made once: it takes 30 ms, on the loop that answers
+    searches.
+    """
+    models: list[type[BaseModel]] = list(dict.fromkeys([*BODIES.values(), Filter]))
+    names, definitions = models_json_schema(
+        [(model, "validation") for model in models], ref_template=SCHEMAS + "{model}"
+    )
+    return {route: names[model, "validation"] for route, model in BODIES.items()}, definitions["$defs"]
 
 
 def _operation(path: str, method: str, handler: Handler, bodies: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -107,16 +148,33 @@ def _operation(path: str, method: str, handler: Handler, bodies: Mapping[str, Ma
         "summary": _summary(handler),
         "responses": {
             "200": _answer(path),
-            "default": _json("what is wrong, and what to do", {"$ref": _SCHEMAS + "Error"}),
+            "default": _json("what is wrong, and what to do", {"$ref": SCHEMAS + "Error"}),
         },
     }
-    if parameters := re.findall(r"{(\w+)}", path):
-        described["parameters"] = [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in parameters
-        ]
+    if parameters := _parameters(path, method):
+        described["parameters"] = parameters
     if (body := bodies.get(f"{method} {path}")) is not None:
         described["requestBody"] = _json("", body) | {"required": True}
     return described
+
+
+def _security(path: str, has_keys: bool) -> list[dict[str, list[str]]]:
+    return _KEY_NEEDED if path in GUARDED_ROUTES or (has_keys and path not in OPEN_ROUTES) else []
+
+
+def _parameters(path: str, method: str) -> list[dict[str, Any]]:
+    """The path's, and those of the query that its handler heeds."""
+    found: list[dict[str, Any]] = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+        for name in re.findall(r"{(\w+)}", path)
+    ]
+    below = path.removeprefix("/collections/{collection}")
+    if path == "/collections/aliases":
+        return [_TIMEOUT]
+    if below == path or below in ("/exists", "/aliases", "/cluster"):
+        return found
+    writes = below.startswith(("/points", "/index")) and (method, below) not in _READS and method != "GET"
+    return [*found, _TIMEOUT, *([_WAIT] if writes else [])]
 
 
 def _summary(handler: Handler) -> str:
@@ -132,7 +190,7 @@ def _answer(path: str) -> dict[str, Any]:
         return {"description": "text", "content": {kind: {"schema": {"type": "string"}}}}
     if path in ("/", "/openapi.json"):
         return _json("an object without the envelope", {"type": "object"})
-    return _json("the envelope of a success", {"$ref": _SCHEMAS + "Success"})
+    return _json("the envelope of a success", {"$ref": SCHEMAS + "Success"})
 
 
 def _json(description: str, schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -109,6 +109,8 @@ def scores(distances: Floats, distance: Distance) -> Floats:
 
 def passes_threshold(found_scores: Floats, score_threshold: float, distance: Distance) -> npt.NDArray[np.bool_]:
     """Which scores are good enough: at least the threshold, or at most where a smaller score is better."""
+    with np.errstate(over="ignore"):  # one beyond float32 is infinite, which is what it means here
+        threshold = np.float32(score_threshold)
     if distance in (Distance.COSINE, Distance.DOT):
-        return found_scores >= np.float32(score_threshold)
-    return found_scores <= np.float32(score_threshold)
+        return found_scores >= threshold
+    return found_scores <= threshold

@@ -6,15 +6,30 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 
+from deployments import http_protocol
 from deployments.http_app import HttpApp
 from deployments.limits import LimitSettings
 from shards.settings import ShardSettings
 from tests.local_cluster import LocalCluster
+
+ONGOING_MAX = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """`own_key`: see HttpApp. `is_short`: requests take http_protocol.py's way, as they do behind HAProxy; one such server
+    at a time. `port` 0: one that is free.
+    """
+
+    own_key: str | None = None
+    is_short: bool = False
+    port: int = 0
 
 
 class Server(uvicorn.Server):
@@ -30,10 +45,12 @@ class Server(uvicorn.Server):
 
 
 @contextmanager
-def serving(app: Any) -> Iterator[str]:
+def serving(app: Any, entrance: Entrance | None = None) -> Iterator[str]:
     """The URL of the application."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = Server(uvicorn.Config(app, log_level="warning", http="httptools", ws="none", lifespan="on"))
+    entrance = entrance or Entrance()
+    way: Any = http_protocol.RouterProtocol if entrance.is_short else "httptools"
+    with socket.create_server(("127.0.0.1", entrance.port)) as listening:
+        server = Server(uvicorn.Config(app, log_level="warning", http=way, ws="none", lifespan="on"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
@@ -45,11 +62,13 @@ def serving(app: Any) -> Iterator[str]:
 
 
 @contextmanager
-def serving_cluster(folder: Path, shard_count: int, settings: ShardSettings | None = None) -> Iterator[str]:
+def serving_cluster(
+    folder: Path, shard_count: int, settings: ShardSettings | None = None, entrance: Entrance | None = None
+) -> Iterator[str]:
     """The URL of one router over a cluster of shard hosts (tests/local_cluster.py)."""
     cluster = LocalCluster(folder, shard_count, settings)
     try:
-        with serving(_Router(cluster)) as url:
+        with serving(_Router(cluster, entrance or Entrance()), entrance) as url:
             yield url
     finally:
         cluster.stop()
@@ -58,8 +77,9 @@ def serving_cluster(folder: Path, shard_count: int, settings: ShardSettings | No
 class _Router:
     """The HTTP API over a coordinator that lives on the server's loop, from its start to its end."""
 
-    def __init__(self, cluster: LocalCluster) -> None:
+    def __init__(self, cluster: LocalCluster, entrance: Entrance) -> None:
         self._cluster = cluster
+        self._entrance = entrance
         self._app: HttpApp | None = None
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -69,8 +89,12 @@ class _Router:
             return
         await receive()
         coordinator = await self._cluster.connect()
-        self._app = HttpApp(coordinator, LimitSettings(), "0")
+        self._app = HttpApp(coordinator, LimitSettings(), "0", self._entrance.own_key)
+        if self._entrance.is_short:
+            http_protocol.register(self._app, ONGOING_MAX)
         await send({"type": "lifespan.startup.complete"})
         await receive()
+        if self._entrance.is_short:
+            http_protocol._Registered.app = None
         await coordinator.close()
         await send({"type": "lifespan.shutdown.complete"})

@@ -127,4 +127,5 @@ class LocalCluster:
             shards=tuple(shards),
             collections=self.collections,
             aliases=dict(self.catalogue.aliases),
+            keys=self.catalogue.keys,
         )

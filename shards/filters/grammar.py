@@ -15,7 +15,9 @@ Which kind of condition an object is follows from its keys alone, so that what i
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any
+from uuid import UUID
 
 from pydantic import (
     AfterValidator,
@@ -112,12 +114,13 @@ def _short(value: Any) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-Path = Annotated[str, AfterValidator(_check_path)]
-Scalar = Annotated[Any, PlainValidator(_check_value)]
-Scalars = Annotated[Any, PlainValidator(_check_values)]
-Bound = Annotated[Any, PlainValidator(_check_bound)]
-Ids = Annotated[Any, PlainValidator(_check_ids)]
 Count = Annotated[int, Limits(ge=0, le=INTEGER_MAX)]
+Path = Annotated[str, AfterValidator(_check_path)]
+# The types beside the validators describe what these take, for the API's description of itself.
+Scalar = Annotated[Any, PlainValidator(_check_value, json_schema_input_type=bool | int | str | None)]
+Scalars = Annotated[Any, PlainValidator(_check_values, json_schema_input_type=list[int] | list[str] | None)]
+Bound = Annotated[Any, PlainValidator(_check_bound, json_schema_input_type=float | datetime | None)]
+Ids = Annotated[Any, PlainValidator(_check_ids, json_schema_input_type=list[Count | UUID])]
 
 
 class Match(_Part):

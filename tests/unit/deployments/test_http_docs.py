@@ -10,7 +10,7 @@ import pytest
 
 from deployments.http_app import ALL_ROUTES, HttpApp
 from deployments.limits import LimitSettings
-from deployments.openapi import BODIES
+from deployments.openapi import BODIES, GUARDED_ROUTES, OPEN_ROUTES, describe
 from tests.unit.deployments.asgi_client import AsgiClient
 from tests.unit.deployments.fake_cluster import FakeCluster
 
@@ -45,12 +45,47 @@ def test_what_is_referred_to_is_there(document: Any) -> None:
 
 def test_bodies_and_parameters_are_described(document: Any) -> None:
     change = document["paths"]["/collections/{collection}"]["patch"]
-    assert [parameter["name"] for parameter in change["parameters"]] == ["collection"]
+    assert [parameter["name"] for parameter in change["parameters"]] == ["collection", "timeout"]
     (schema,) = change["requestBody"]["content"]["application/json"].values()
     assert schema == {"$ref": "#/components/schemas/UpdateCollectionBody"}
     body = document["components"]["schemas"]["UpdateCollectionBody"]
     assert body["additionalProperties"] is False
     assert {"metadata", "optimizers_config", "params"} <= body["properties"].keys()
+
+
+def test_forms_that_pydantic_does_not_check_are_described(document: Any) -> None:
+    schemas = document["components"]["schemas"]
+    assert {"$ref": "#/components/schemas/Filter"} in schemas["ScrollBody"]["properties"]["filter"]["anyOf"]
+    assert schemas["PointBody"]["properties"]["id"]["anyOf"][0]["maximum"] == 2**64 - 1
+    assert schemas["QueryBody"]["properties"]["prefetch"]["enum"] == [None, [], {}]
+    (ids,) = schemas["HasIdCondition"]["properties"].values()
+    assert ids["items"]["anyOf"][1] == {"type": "string", "format": "uuid"}
+
+
+def test_query_parameters_are_described(document: Any) -> None:
+    def names(method: str, below: str) -> list[str]:
+        described = document["paths"][f"/collections/{{collection}}{below}"][method]
+        return [one["name"] for one in described["parameters"] if one["in"] == "query"]
+
+    assert names("put", "/points") == names("post", "/points/batch") == names("delete", "/index/{field}")
+    assert names("put", "/points") == ["timeout", "wait"]
+    assert names("post", "/points/query") == names("get", "/points/{id}") == names("put", "") == ["timeout"]
+    assert names("get", "/exists") == []
+
+
+def test_what_needs_a_key_says_so(document: Any) -> None:
+    roles = {(path, route.role, route.guarded) for path, methods in ALL_ROUTES.items() for route in methods.values()}
+    assert {path for path, role, _guarded in roles if role is None} == OPEN_ROUTES
+    assert {path for path, _role, guarded in roles if guarded} == GUARDED_ROUTES
+
+    def asks(described: Any) -> set[str]:
+        return {path for path, methods in described["paths"].items() for one in methods.values() if one["security"]}
+
+    assert asks(document) == GUARDED_ROUTES
+    handlers = {
+        path: {method: route.handler for method, route in methods.items()} for path, methods in ALL_ROUTES.items()
+    }
+    assert asks(describe(handlers, "1", has_keys=True)) == ALL_ROUTES.keys() - OPEN_ROUTES
 
 
 def test_the_page_needs_no_network(client: AsgiClient) -> None:

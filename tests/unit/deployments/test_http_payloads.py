@@ -93,6 +93,7 @@ def test_the_first_missing_point_is_told_after_the_rest_is_done(
         ("POST ", {"payload": {}, "points": ["x"]}, (400, "points[0]: value 'x'")),
         ("POST ", {"payload": {}, "points": [0] * 6}, (422, "points_per_request_max is 5")),
         ("POST ", {"payload": {}, "filter": {"must": {"has_id": 0}}}, (400, "filter.must.has_id")),
+        ("POST ", {"payload": {}, "points": [1], "filter": {"must": {"has_id": 0}}}, (400, "filter.must.has_id")),
         ("POST ", {"points": [0]}, (400, "payload: Field required")),
         ("POST ", {"payload": [], "points": [0]}, (400, "payload")),
         ("POST ", {"payload": {"a": [[[[]]]]}, "points": [0]}, (400, "payload is nested deeper")),

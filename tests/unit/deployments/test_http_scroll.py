@@ -98,6 +98,7 @@ def test_the_order_of_a_fields_values(client: AsgiClient, order_by: Any, expecte
         ({"order_by": {"key": "a", "direction": "up"}}, 400, "direction"),
         ({"order_by": {"key": "a", "start_from": "soon"}}, 400, "order_by.start_from is neither a number nor a date"),
         ({"order_by": {"key": "a", "start_from": True}}, 400, "order_by.start_from"),
+        ({"order_by": {"key": "a", "start_from": 10**400}}, 400, "order_by.start_from"),
         ({"order_by": {"key": "a", "values": 1}}, 400, "values"),
         ({"order_by": {"direction": "asc"}}, 400, "key"),
         ({"filter": {"must": [{"key": "n"}]}}, 400, "filter.must[0]: exactly one of match"),

@@ -46,6 +46,16 @@ def test_forms_of_a_vector(client: AsgiClient, query: object) -> None:
     assert found.json()["shoal"] == {"coverage": 1.0}
 
 
+def test_a_query_of_null_is_none(client: AsgiClient) -> None:
+    without = client.call("POST", QUERY, {"limit": 2}).result
+    assert ids(without["points"]) == [1, 2]
+    assert client.call("POST", QUERY, {"query": None, "limit": 2}).result == without
+    batch = {"searches": [{"query": None, "limit": 2}, {"query": {"nearest": [0, 0]}, "limit": 1}]}
+    first, second = client.call("POST", f"{QUERY}/batch", batch).result
+    assert first == without
+    assert ids(second["points"]) == [1]
+
+
 def test_defaults(client: AsgiClient, cluster: FakeCluster) -> None:
     assert ids(client.call("POST", QUERY, {"query": [0, 0]}).result["points"]) == [1, 2, 3, 4, 5, TEXT_ID]
     request = cluster.requests[-1]

@@ -79,6 +79,14 @@ def test_a_negative_threshold_on_a_length_passes_nothing(distance: Distance) -> 
     assert not passes_threshold(scores(inner_distances(distance), distance), -0.5, distance).any()
 
 
+@pytest.mark.parametrize("distance", Distance)
+def test_a_threshold_beyond_float32_keeps_all_or_nothing(distance: Distance) -> None:
+    found = np.array([-1.0, 0.0, 3e38], np.float32)
+    larger_is_better = distance in (Distance.COSINE, Distance.DOT)
+    assert passes_threshold(found, 1e308, distance).tolist() == [not larger_is_better] * 3
+    assert passes_threshold(found, -1e308, distance).tolist() == [larger_is_better] * 3
+
+
 def test_exact_distances_leave_their_input_alone() -> None:
     before = MATRIX.copy()
     for distance in Distance:

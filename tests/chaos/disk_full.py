@@ -33,6 +33,7 @@ RESUME_MAX_S = 5.0
 RESUME_PATIENCE_S = 60.0
 REFUSALS = 40
 TRIES_MAX = 20_000
+REFILL_TRIES = 250
 WRITES_BETWEEN = 1_500
 READS = 300
 POLL_S = 0.05
@@ -124,9 +125,14 @@ def _one_cycle(this: _Run, cycle: int) -> None:
 
 
 def _write_until_refused(this: _Run, connection: ClusterClient) -> bool:
-    """Write single points until REFUSALS of them were refused."""
+    """Write single points until REFUSALS of them were refused.
+
+    Points are overwritten, so seals and merges give room back, and a shard could go on for ever: that room is taken, too.
+    """
     client, refused = this.client, 0
     for number in range(TRIES_MAX):
+        if number % REFILL_TRIES == REFILL_TRIES - 1:
+            fill(this.folder, 0)
         before = (client.fates.acknowledged, client.refused.total())
         point_id = client.ids[int(client.random.integers(len(client.ids)))]
         if point_id in client.fates.open:

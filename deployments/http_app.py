@@ -55,7 +55,7 @@ ROUTES: dict[str, Methods] = {
     "/metrics": {"GET": Route(http_metrics.metrics, READ)},
     "/telemetry": {"GET": Route(http_metrics.telemetry, READ)},
     "/openapi.json": {"GET": Route(http_docs.openapi, READ, own_only=True)},
-    "/docs": {"GET": Route(http_docs.docs_page, READ, own_only=True)},
+    "/docs": {"GET": Route(http_docs.docs_page, OPEN)},
     "/cluster": {"GET": Route(http_service.get_cluster, READ)},
     "/shoal/state": {"GET": Route(http_service.get_state, ADMIN)},
     "/shoal/keys": {

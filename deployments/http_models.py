@@ -198,10 +198,13 @@ class OperationsBody(_Body):
 
 
 class FieldIndexBody(_Body):
-    """`field_schema`: a kind's name, or an object (http_index_options.py)."""
+    """`field_schema`: a kind's name, or an object with it as `type`, and options beside it."""
+
+    # Without a default it would be missing in pydantic's words; http_indexes.py names the kinds that there are.
+    model_config = ConfigDict(json_schema_extra={"required": ["field_name", "field_schema"]})
 
     field_name: str
-    field_schema: FieldForm = None
+    field_schema: FieldForm = Field(default_factory=lambda: None)
 
 
 class OrderByBody(_Body):

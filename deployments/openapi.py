@@ -1,8 +1,8 @@
 """The OpenAPI document of the HTTP API, made from its route tables and the models of its bodies.
 
-Nothing is described twice: paths and methods are the tables', a route's sentence is its handler's docstring, a body's form
-its model's. BODIES says which route takes which; a route that is not in it takes none, or one that is not described yet.
-Answers are described by their envelope alone.
+Nothing is described twice: paths and methods are the tables', a body's form is its model's; sentences and examples are
+openapi_words.py's, and what a handler's docstring adds follows. BODIES says which route takes which body; a route that is
+not in it takes none, or one that is not described yet. Answers are described by their envelope alone.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from deployments.http_models import (
     VectorsBody,
 )
 from deployments.limits import LimitSettings
+from deployments.openapi_words import EXAMPLES, SUMMARIES
 from shards.filters.grammar import Filter
 
 Routes = Mapping[str, Mapping[str, Handler]]
@@ -66,7 +67,7 @@ BODIES: dict[str, type[BaseModel]] = {
     "POST /collections/{collection}/points/search": LegacySearchBody,
 }
 _TEXT_ROUTES = frozenset({"/healthz", "/livez", "/readyz", "/metrics", "/docs"})
-OPEN_ROUTES = frozenset({"/", "/healthz", "/livez", "/readyz"})
+OPEN_ROUTES = frozenset({"/", "/healthz", "/livez", "/readyz", "/docs"})
 """Those that need no key on a cluster that has keys."""
 GUARDED_ROUTES = frozenset({"/shoal/keys", "/shoal/keys/revoke"})
 """Those that need a key also where a cluster has none."""
@@ -78,6 +79,12 @@ _KEY_NEEDED: list[dict[str, list[str]]] = [{scheme: []} for scheme in _SECURITY]
 _READS = frozenset(
     ("POST", f"/points{rest}") for rest in ("", "/count", "/scroll", "/query", "/query/batch", "/search")
 )
+_SEARCHES = ("/points/query", "/points/search")
+TAGS = (
+    *("collections", "payload indexes", "writing points", "reading points", "search", "aliases"),
+    *("API keys", "service"),
+)
+"""The groups of routes, in the order in which they are shown."""
 _TIMEOUT = {
     "name": "timeout",
     "in": "query",
@@ -122,6 +129,7 @@ def describe(routes: Routes, version: str, has_keys: bool = False) -> dict[str, 
             "version": version,
             "description": "A vector retrieval cluster. Implements a subset of the Qdrant REST API.",
         },
+        "tags": [{"name": tag} for tag in TAGS],
         "paths": paths,
         "components": {
             "schemas": {**definitions, "Success": _SUCCESS, "Error": _ERROR},
@@ -143,19 +151,40 @@ def _schemas() -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
 
 
 def _operation(path: str, method: str, handler: Handler, bodies: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    route, said = f"{method} {path}", _remark(handler)
     described: dict[str, Any] = {
         "operationId": getattr(handler, "__name__", path),
-        "summary": _summary(handler),
+        "tags": [_tag(method, path)],
+        "summary": SUMMARIES.get(route) or said or route,
         "responses": {
             "200": _answer(path),
             "default": _json("what is wrong, and what to do", {"$ref": SCHEMAS + "Error"}),
         },
     }
+    if said and route in SUMMARIES:
+        described["description"] = said
     if parameters := _parameters(path, method):
         described["parameters"] = parameters
-    if (body := bodies.get(f"{method} {path}")) is not None:
-        described["requestBody"] = _json("", body) | {"required": True}
+    if (body := bodies.get(route)) is not None:
+        example = {"example": EXAMPLES[route]} if route in EXAMPLES else {}
+        described["requestBody"] = {"required": True, "content": {"application/json": {"schema": body, **example}}}
     return described
+
+
+def _tag(method: str, path: str) -> str:
+    """The group that a route is shown in."""
+    below = path.removeprefix("/collections/{collection}")
+    if path.endswith("/aliases"):
+        return "aliases"
+    if below.startswith("/index"):
+        return "payload indexes"
+    if below.startswith("/points"):
+        if below.startswith(_SEARCHES):
+            return "search"
+        return "reading points" if method == "GET" or (method, below) in _READS else "writing points"
+    if path.startswith("/collections"):
+        return "collections"
+    return "API keys" if path.startswith("/shoal/keys") else "service"
 
 
 def _security(path: str, has_keys: bool) -> list[dict[str, list[str]]]:
@@ -177,11 +206,10 @@ def _parameters(path: str, method: str) -> list[dict[str, Any]]:
     return [*found, _TIMEOUT, *([_WAIT] if writes else [])]
 
 
-def _summary(handler: Handler) -> str:
-    """What a handler's docstring says behind the route itself."""
+def _remark(handler: Handler) -> str:
+    """What a handler's docstring says behind the route itself; "" where it says nothing."""
     _, _, rest = " ".join((handler.__doc__ or "").split()).partition(" ")
-    path, _, said = rest.partition(" ")
-    return said or f"{path.rstrip(':;,')}"
+    return rest.partition(" ")[2]
 
 
 def _answer(path: str) -> dict[str, Any]:

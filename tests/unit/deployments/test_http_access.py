@@ -27,7 +27,7 @@ NEEDS = """
     GET    /metrics                           read everywhere
     GET    /telemetry                         read everywhere
     GET    /openapi.json                      read anywhere
-    GET    /docs                              read anywhere
+    GET    /docs                              nothing
     GET    /cluster                           read everywhere
     GET    /shoal/state                       admin everywhere
     GET    /shoal/keys                        admin everywhere

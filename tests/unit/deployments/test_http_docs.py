@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from deployments.http_app import ALL_ROUTES, HttpApp
 from deployments.limits import LimitSettings
 from deployments.openapi import BODIES, GUARDED_ROUTES, OPEN_ROUTES, describe
+from deployments.openapi_words import EXAMPLES
 from tests.unit.deployments.asgi_client import AsgiClient
 from tests.unit.deployments.fake_cluster import FakeCluster
 
@@ -32,7 +35,8 @@ def test_every_route_is_described(document: Any) -> None:
     assert described == {f"{method} {path}" for path, methods in ALL_ROUTES.items() for method in methods}
     assert described >= BODIES.keys()
     operations = [operation for methods in document["paths"].values() for operation in methods.values()]
-    assert all(operation["summary"] for operation in operations)
+    assert all(re.match(r"[^/]*\w", operation["summary"]) for operation in operations)
+    assert {tag["name"] for tag in document["tags"]} == {tag for one in operations for tag in one["tags"]}
     assert len({operation["operationId"] for operation in operations}) == len(operations)
 
 
@@ -46,8 +50,9 @@ def test_what_is_referred_to_is_there(document: Any) -> None:
 def test_bodies_and_parameters_are_described(document: Any) -> None:
     change = document["paths"]["/collections/{collection}"]["patch"]
     assert [parameter["name"] for parameter in change["parameters"]] == ["collection", "timeout"]
-    (schema,) = change["requestBody"]["content"]["application/json"].values()
-    assert schema == {"$ref": "#/components/schemas/UpdateCollectionBody"}
+    described = change["requestBody"]["content"]["application/json"]
+    assert described["schema"] == {"$ref": "#/components/schemas/UpdateCollectionBody"}
+    assert described["example"] == EXAMPLES["PATCH /collections/{collection}"]
     body = document["components"]["schemas"]["UpdateCollectionBody"]
     assert body["additionalProperties"] is False
     assert {"metadata", "optimizers_config", "params"} <= body["properties"].keys()
@@ -58,6 +63,9 @@ def test_forms_that_pydantic_does_not_check_are_described(document: Any) -> None
     assert {"$ref": "#/components/schemas/Filter"} in schemas["ScrollBody"]["properties"]["filter"]["anyOf"]
     assert schemas["PointBody"]["properties"]["id"]["anyOf"][0]["maximum"] == 2**64 - 1
     assert schemas["QueryBody"]["properties"]["prefetch"]["enum"] == [None, [], {}]
+    index = schemas["FieldIndexBody"]
+    assert index["required"] == ["field_name", "field_schema"]
+    assert "default" not in index["properties"]["field_schema"]
     (ids,) = schemas["HasIdCondition"]["properties"].values()
     assert ids["items"]["anyOf"][1] == {"type": "string", "format": "uuid"}
 
@@ -92,6 +100,18 @@ def test_the_page_needs_no_network(client: AsgiClient) -> None:
     page = client.call("GET", "/docs")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     text = page.body.decode()
-    assert 'fetch("openapi.json")' in text
+    assert 'fetch("openapi.json"' in text
     assert "//" not in text.replace("<!doctype html>", "")
     assert "innerHTML" not in text
+
+
+def test_the_page_is_allowed_its_own_script_and_style_alone(client: AsgiClient) -> None:
+    """A browser runs and applies what has the hash that the policy names, and sends to the cluster alone."""
+    page = client.call("GET", "/docs")
+    policy = page.headers["content-security-policy"]
+    for tag in ("style", "script"):
+        (text,) = re.findall(rf"<{tag}>(.*?)</{tag}>", page.body.decode(), re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy
+    assert "connect-src 'self'" in policy

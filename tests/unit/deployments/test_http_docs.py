@@ -6,6 +6,8 @@ import base64
 import hashlib
 import json
 import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from deployments.http_app import ALL_ROUTES, HttpApp
 from deployments.limits import LimitSettings
 from deployments.openapi import BODIES, GUARDED_ROUTES, OPEN_ROUTES, describe
 from deployments.openapi_words import EXAMPLES
+from tests.node_program import node
 from tests.unit.deployments.asgi_client import AsgiClient
 from tests.unit.deployments.fake_cluster import FakeCluster
 
@@ -115,3 +118,10 @@ def test_the_page_is_allowed_its_own_script_and_style_alone(client: AsgiClient) 
         assert f"{tag}-src 'sha256-{digest}'" in policy
     assert "default-src 'none'" in policy
     assert "connect-src 'self'" in policy
+
+
+def test_the_page_s_script_is_javascript(client: AsgiClient, tmp_path: Path) -> None:
+    (text,) = re.findall(r"<script>(.*?)</script>", client.call("GET", "/docs").body.decode(), re.DOTALL)
+    (tmp_path / "page.js").write_text(text)
+    checked = subprocess.run([node(), "--check", tmp_path / "page.js"], capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr

@@ -10,15 +10,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
+from time import monotonic
 from typing import Any, TypeVar
 
 from cluster.catalogue_calls import CatalogueCalls
-from cluster.fan_out import ShardRequest, fan_out
-from cluster.gather import Outcome
+from cluster.coverage import failure_of, is_accepted
+from cluster.fan_out import ShardRequest, Terms, fan_out
+from cluster.gather import Outcome, Policy
+from cluster.gather_counts import GatherCounts
+from cluster.latency import Latency
 from cluster.shard_client import ShardClient
 from cluster.state import CatalogueControl, ClusterState, CollectionState
-from shards.errors import NotFound, ShoalError, StaleEpoch, Unavailable
+from shards.errors import NotFound, StaleEpoch, Unavailable
 from shards.messages import Target
 from shards.wire import Kind
 
@@ -27,6 +32,9 @@ POLL_RETRY_S = 0.25
 START_S = 60.0
 PATIENCE_S = 15.0
 """How long a request waits for a shard that restarts (measured: about 2 s for 200,000 points)."""
+STRAGGLER_WAIT_S = 0.05
+"""How long a request whose caller takes less than everything waits for the rest, at least."""
+LEFT_S_MIN = 0.001
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -35,12 +43,20 @@ T = TypeVar("T")
 class ShardCalls:
     """See the module. `start` before anything else. On a router's loop."""
 
-    def __init__(self, control: CatalogueControl, secret: bytes, patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self,
+        control: CatalogueControl,
+        secret: bytes,
+        patience_s: float = PATIENCE_S,
+        straggler_wait_s: float = STRAGGLER_WAIT_S,
+    ) -> None:
         self._control = control
         self._secret = secret
-        self._patience_s = patience_s
+        self._latencies: dict[int, Latency] = {}
+        self._terms = Terms(Policy(patience_s, straggler_wait_s=straggler_wait_s))
+        self._search_terms = replace(self._terms, latencies=self._latencies)
         self._state: ClusterState | None = None
-        self._clients: dict[int, ShardClient] = {}
+        self._clients: dict[int, tuple[ShardClient, ...]] = {}
         self._watch_task: asyncio.Task[None] | None = None
         self.catalogue = CatalogueCalls(control, self._take)
 
@@ -53,8 +69,25 @@ class ShardCalls:
         """Close the connections to the shards."""
         if self._watch_task is not None:
             self._watch_task.cancel()
-        for client in self._clients.values():
-            client.close()
+        for replicas in self._clients.values():
+            for client in replicas:
+                client.close()
+
+    @property
+    def gather_counts(self) -> GatherCounts:
+        """What this router's requests to shards came to."""
+        return self._terms.counts
+
+    @property
+    def latencies(self) -> Mapping[int, Latency]:
+        """How long each shard takes to answer searches, by shard id."""
+        return self._latencies
+
+    def set_budget_factor(self, factor: float) -> None:
+        """From now on requests have this part (0 to 1) of their retries and hedges: less while shards are in trouble."""
+        policy = replace(self._terms.policy, budget_factor=factor)
+        self._terms = replace(self._terms, policy=policy)
+        self._search_terms = replace(self._search_terms, policy=policy)
 
     @property
     def state(self) -> ClusterState:
@@ -84,10 +117,21 @@ class ShardCalls:
         return await self._on_current_state(name, ask)
 
     async def _ask(self, request: ShardRequest, deadline_s: float) -> Mapping[int, Any]:
-        outcome = await fan_out(self._clients, request, deadline_s, self._patience_s)
+        """Ask each shard its own; the answer of every one, or an error that says which did not give one, and why."""
+        outcome = await fan_out(self._clients, request, deadline_s, self._terms)
         if outcome.failures:
-            raise _failure(outcome)
+            raise failure_of(outcome)
         return outcome.replies
+
+    async def _ask_for_enough(self, request: ShardRequest, deadline_s: float, min_coverage: float) -> Outcome:
+        """The same, where `min_coverage` (0 to 1) of the shards is enough. How long searches take is kept."""
+        terms = self._search_terms if request.kind is Kind.SEARCH else self._terms
+        if min_coverage < 1.0:
+            terms = replace(terms, policy=replace(terms.policy, min_coverage=min_coverage))
+        outcome = await fan_out(self._clients, request, deadline_s, terms)
+        if outcome.failures and not is_accepted(outcome, min_coverage):
+            raise failure_of(outcome, min_coverage)
+        return outcome
 
     async def _on_current_state(self, name: str, ask: Callable[[CollectionState], Awaitable[T]]) -> T:
         """Ask with the state we know; where it turns out to be old, once more with the newest."""
@@ -102,11 +146,13 @@ class ShardCalls:
             return
         self._state = state
         for shard in state.shards:
-            client = self._clients.get(shard.shard_id)
-            if client is None:
-                client = self._clients[shard.shard_id] = ShardClient(shard.shard_id, state.cluster_id, self._secret)
+            replicas = self._clients.get(shard.shard_id)
+            if replicas is None:
+                replicas = (ShardClient(shard.shard_id, state.cluster_id, self._secret),)
+                self._clients[shard.shard_id] = replicas
+                self._latencies[shard.shard_id] = Latency()
             address = None if shard.address is None else (shard.address.host, shard.address.port)
-            client.retarget(address, shard.incarnation)
+            replicas[0].retarget(address, shard.incarnation)
 
     async def _watch(self) -> None:
         while True:
@@ -128,7 +174,7 @@ def _target_of(uid: str, epoch: int) -> Target:
     return Target(bytes.fromhex(uid), epoch)
 
 
-def _failure(outcome: Outcome) -> ShoalError:
-    """The error to raise: a lasting one first (it tells the caller what to change), else the first shard's."""
-    errors = list(outcome.failures.values())
-    return next((error for error in errors if not error.transient), errors[0])
+def countdown(deadline_s: float) -> Callable[[], float]:
+    """How much is left of a deadline that begins now, whenever it is asked: one deadline for all steps of a request."""
+    ends_at = monotonic() + deadline_s
+    return lambda: max(LEFT_S_MIN, ends_at - monotonic())

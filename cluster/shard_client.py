@@ -2,8 +2,9 @@
 
 A request leaves at once where the shard has nothing of ours to do; while it works, requests wait for each other until
 the end of the loop's turn, or until there are BURST of them, and leave in one write. An answer whose request was
-cancelled is dropped; it must never disturb the connection. When the connection is lost every open request fails with
-ShardUnavailable (it may have run): whoever asked decides whether to repeat it.
+cancelled is dropped; it must never disturb the connection. The shard is told of a request that nobody waits for any more
+(CANCEL, in one write with what else leaves in that turn), and forgets it if it has not begun. When the connection is lost
+every open request fails with ShardUnavailable (it may have run): whoever asked decides whether to repeat it.
 """
 
 from __future__ import annotations
@@ -72,9 +73,12 @@ class ShardClient:
             self._link.send(encode_frame(kind, request_id, parts, int(deadline_s * 1000)), is_idle)
         return request_id
 
-    def cancel(self, request_id: int) -> None:
-        """Nobody waits for this answer any more. Harmless where it has arrived."""
-        self._open.pop(request_id, None)
+    def cancel(self, request_id: int) -> bool:
+        """Nobody waits for this answer any more. Harmless where it has arrived; True where the shard is told."""
+        if self._open.pop(request_id, None) is None or self._link is None:
+            return False
+        self._link.send(encode_frame(Kind.CANCEL, request_id, []), at_once=False)
+        return True
 
     async def call(self, kind: Kind, parts: list[Any], deadline_s: float) -> Frame:
         """The same for coroutines. Raises ShoalErrors; TimeoutError at the deadline."""

@@ -65,6 +65,7 @@ PURE_MODULES = frozenset(
             )
         ),
         *("cluster/catalogue_model.py", "cluster/gather.py", "cluster/merge.py", "cluster/reconcile.py"),
+        *("cluster/coverage.py", "cluster/gather_counts.py", "cluster/hedging.py", "cluster/latency.py"),
         *(
             "cluster/api_keys.py",
             "cluster/requests.py",

@@ -6,9 +6,8 @@ request itself, or with the router's view of the cluster, is never just a missin
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from cluster.gather import Outcome
+from cluster.requests import MissingShard
 from shards.errors import (
     Corrupt,
     DeadlineExceeded,
@@ -26,36 +25,12 @@ _WITHHELD = (Corrupt, Internal)
 """Whose words are for the shard's log alone."""
 
 
-class MissingShard(NamedTuple):
-    """A shard whose points are not in an answer."""
-
-    shard_id: int
-    reason: str
-
-
-class Coverage(NamedTuple):
-    """How much of a collection an answer is about: the fraction (0 to 1) of the asked shards, and who is missing."""
-
-    fraction: float = 1.0
-    missing: tuple[MissingShard, ...] = ()
-
-
-FULL = Coverage()
-
-
-def coverage_of(outcome: Outcome) -> Coverage:
-    """Of an accepted outcome."""
+def missing_of(outcome: Outcome) -> tuple[MissingShard, ...]:
+    """Who did not answer, by shard id."""
     if not outcome.failures:
-        return FULL
-    missing = (MissingShard(shard_id, _reason(error)) for shard_id, error in sorted(outcome.failures.items()))
-    return Coverage(outcome.coverage, tuple(missing))
-
-
-def least(coverages: list[Coverage]) -> Coverage:
-    """Of an answer that is made of several: the worst fraction, and whoever is missing in one of them."""
-    missing = {one.shard_id: one for coverage in coverages for one in coverage.missing}
-    fraction = min((coverage.fraction for coverage in coverages), default=1.0)
-    return Coverage(fraction, tuple(missing[shard_id] for shard_id in sorted(missing)))
+        return ()
+    failures = sorted(outcome.failures.items())
+    return tuple(MissingShard(shard_id, _reason(error)) for shard_id, error in failures)
 
 
 def is_accepted(outcome: Outcome, min_coverage: float) -> bool:

@@ -21,8 +21,8 @@ from cluster.shard_client import ShardClient
 from shards.errors import ShardUnavailable, ShoalError
 from shards.wire import Frame, Kind
 
-Clients = Mapping[int, Sequence[ShardClient]]
-"""Of each shard, the clients of its replicas."""
+Clients = Mapping[int, ShardClient]
+"""By shard id."""
 
 
 class ShardRequest(NamedTuple):
@@ -35,12 +35,15 @@ class ShardRequest(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What requests of a kind have in common: see Gather."""
+    """What requests of a kind have in common: see Gather. `others`: where shards have several replicas, the clients of those
+    from number 1 on.
+    """
 
     policy: Policy = field(default_factory=Policy)
     counts: GatherCounts = field(default_factory=GatherCounts)
     latencies: Mapping[int, Latency] = field(default_factory=lambda: NO_LATENCIES)
     hedging: Hedging | None = None
+    others: Mapping[int, Sequence[ShardClient]] = field(default_factory=dict)
 
 
 async def fan_out(clients: Clients, request: ShardRequest, deadline_s: float, terms: Terms) -> Outcome:
@@ -57,7 +60,7 @@ class _FanOut:
         self._loop = asyncio.get_running_loop()
         self._clients = clients
         self._request = request
-        self._counts = terms.counts
+        self._terms = terms
         now = monotonic()  # the loop's own clock has whole milliseconds
         self._deadline_at = now + deadline_s
         self._gather = Gather(
@@ -73,7 +76,7 @@ class _FanOut:
         for timer in self._timers:
             timer.cancel()
         for _, client, request_id in self._sent:
-            self._counts.cancels_sent += client.cancel(request_id)
+            self._terms.counts.cancels_sent += client.cancel(request_id)
 
     def _enact(self, commands: Commands) -> None:
         for command in commands:
@@ -90,22 +93,22 @@ class _FanOut:
 
     def _send(self, send: Send) -> None:
         on_answer = partial(self._on_answer, send)
-        replicas = self._clients.get(send.shard_id)
-        if replicas is None:
-            error = ShardUnavailable(f"shard {send.shard_id} is not known to this router yet")
+        shard_id, replica = send
+        client = self._terms.others[shard_id][replica - 1] if replica else self._clients.get(shard_id)
+        if client is None:
+            error = ShardUnavailable(f"shard {shard_id} is not known to this router yet")
             self._loop.call_soon(on_answer, error)
             return
-        client = replicas[send.replica]
         remaining_s = max(0.001, self._deadline_at - monotonic())
         request = self._request
-        request_id = client.request(request.kind, request.bodies[send.shard_id], on_answer, remaining_s)
+        request_id = client.request(request.kind, request.bodies[shard_id], on_answer, remaining_s)
         self._sent.append((send, client, request_id))
 
     def _cancel(self, cancel: Cancel) -> None:
         for send, client, request_id in self._sent:
             # Of a replica that was asked twice, the earlier request has failed and is not open any more.
             if (send.shard_id, send.replica) == cancel:
-                self._counts.cancels_sent += client.cancel(request_id)
+                self._terms.counts.cancels_sent += client.cancel(request_id)
 
     def _on_answer(self, send: Send, got: Frame | ShoalError) -> None:
         shard_id, replica = send

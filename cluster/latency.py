@@ -1,6 +1,6 @@
 """How long a shard usually takes, from what it took lately. Pure: durations come in as numbers of seconds.
 
-A histogram in fixed buckets on a log scale (two to an octave, so a quantile is within a fifth of the truth), which
+A histogram in fixed buckets on a log scale (four to an octave, so a quantile is within a fifth of the truth), which
 forgets: when it holds OBSERVATIONS_MAX all counts are halved, so what lies thousands of answers back no longer counts. One
 observation costs 0.2 us (a bisect and an addition); the quantile is looked up once in RENEWED_EVERY of them.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
-BOUNDS_S = tuple(10e-6 * 2 ** (step / 2) for step in range(45))
+BOUNDS_S = tuple(10e-6 * 2 ** (step / 4) for step in range(89))
 """Upper ends of the buckets, from 10 us to 42 s; one more takes what is above."""
 OBSERVATIONS_MAX = 2048
 RENEWED_EVERY = 32

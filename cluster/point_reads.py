@@ -1,21 +1,25 @@
 """Reading points from a collection's shards: fan out, merge. Which shards is told in cluster/tenants.py; how answers are
-merged is pure: cluster/merge.py, cluster/paging.py.
+merged is pure: cluster/merge.py, cluster/paging.py. Each request has one deadline for all its steps, and a read whose caller is
+content with less than every shard (`min_coverage`) may be answered without some.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from cluster.batching import Answered, SearchBatcher
+from cluster.coverage import missing_of
 from cluster.fan_out import ShardRequest
-from cluster.merge import merge_hits
+from cluster.gather import Outcome
 from cluster.paging import merge_pages
 from cluster.requests import (
     CollectionStatistics,
+    PointCount,
     QueryHits,
     Record,
     ScrollPage,
@@ -23,15 +27,14 @@ from cluster.requests import (
     SearchAnswer,
     SearchRequest,
 )
-from cluster.shard_calls import PATIENCE_S, ShardCalls, target_of
+from cluster.shard_calls import PATIENCE_S, STRAGGLER_WAIT_S, ShardCalls, countdown, target_of
+from cluster.shard_search import shard_search
 from cluster.state import CatalogueControl, CollectionState
 from cluster.tenants import shards_asked, split_ids
 from shards import messages
 from shards.batch import Vectors, encode_keys
-from shards.distance import Distance, passes_threshold, scores
 from shards.filter_query import filter_query
 from shards.filters.paths import parse_path
-from shards.index import SearchPlan
 from shards.nearest import Want
 from shards.point_ids import key_array, key_list
 from shards.scrolling import Order, ScrollPlan
@@ -47,12 +50,32 @@ class _SearchKey(NamedTuple):
     deadline_s: float
 
 
+class _Found(NamedTuple):
+    """What one query found. `outcome` is shared by all queries that left together."""
+
+    hits: QueryHits
+    outcome: Outcome
+
+
+class _Way(NamedTuple):
+    """How a group of searches goes: the time it has left, and what to call when the shards have answered."""
+
+    left_s: Callable[[], float]
+    answered: Answered
+
+
 class PointReads(ShardCalls):
     """Every method raises ShoalErrors; deadlines are in seconds from now."""
 
-    def __init__(self, control: CatalogueControl, secret: bytes, patience_s: float = PATIENCE_S) -> None:
-        super().__init__(control, secret, patience_s)
-        self._searches: SearchBatcher[_SearchKey, QueryHits] = SearchBatcher(self._search_alike)
+    def __init__(
+        self,
+        control: CatalogueControl,
+        secret: bytes,
+        patience_s: float = PATIENCE_S,
+        straggler_wait_s: float = STRAGGLER_WAIT_S,
+    ) -> None:
+        super().__init__(control, secret, patience_s, straggler_wait_s)
+        self._searches: SearchBatcher[_SearchKey, _Found] = SearchBatcher(self._search_alike)
 
     async def retrieve(
         self, name: str, keys: list[int], with_payload: bool, with_vectors: bool, deadline_s: float
@@ -60,15 +83,16 @@ class PointReads(ShardCalls):
         """The points of the ids, in the order asked; missing ones are left out."""
         array = key_array(keys)
         flags = bytes([with_payload | with_vectors << 1]) + bytes(7)
+        left_s = countdown(deadline_s)
 
         async def ask(collection: CollectionState) -> list[Record]:
             parts = split_ids(collection, array)
             target = target_of(collection).encode()
             bodies = {shard_id: [target + flags, encode_keys(array[rows])] for shard_id, rows in parts.items()}
-            replies = await self._ask(ShardRequest(Kind.RETRIEVE, bodies, messages.decode_records), deadline_s)
+            replies = await self._ask(ShardRequest(Kind.RETRIEVE, bodies, messages.decode_records), left_s())
             return _records_in_order(replies, keys, with_vectors)
 
-        return await self._on_current_state(name, ask) if keys else []
+        return await self._on_current_state(name, ask, left_s) if keys else []
 
     async def scroll(self, name: str, request: ScrollRequest, deadline_s: float) -> ScrollPage:
         """A page of points in the order of their ids, or of a payload field."""
@@ -78,25 +102,34 @@ class PointReads(ShardCalls):
         # One more than the page has, by id, tells where the next begins.
         limit = request.limit + 1 if order is None else request.limit
         plan = ScrollPlan(limit, request.offset, query, order, Want(request.with_payload, request.with_vectors))
+        left_s = countdown(deadline_s)
 
         async def ask(collection: CollectionState) -> ScrollPage:
             body = messages.encode_scroll(target_of(collection), plan)
             bodies = dict.fromkeys(shards_asked(collection, request.filter), body)
-            replies = await self._ask(ShardRequest(Kind.SCROLL, bodies, messages.decode_page), deadline_s)
-            return merge_pages(list(replies.values()), request)
+            shard_request = ShardRequest(Kind.SCROLL, bodies, messages.decode_page)
+            outcome = await self._ask_for_enough(shard_request, left_s(), request.min_coverage)
+            page = merge_pages(list(outcome.replies.values()), request)
+            if not outcome.failures:
+                return page
+            return replace(page, coverage=outcome.coverage, missing=missing_of(outcome))
 
-        return await self._on_current_state(name, ask)
+        return await self._on_current_state(name, ask, left_s)
 
-    async def count(self, name: str, deadline_s: float, encoded_filter: bytes = b"") -> int:
+    async def count(
+        self, name: str, deadline_s: float, encoded_filter: bytes = b"", min_coverage: float = 1.0
+    ) -> PointCount:
         """Points of a collection, or those of them that match, exactly."""
+        left_s = countdown(deadline_s)
 
-        async def ask(collection: CollectionState) -> int:
+        async def ask(collection: CollectionState) -> PointCount:
             body = [target_of(collection).encode() + encoded_filter]
             bodies = dict.fromkeys(shards_asked(collection, encoded_filter), body)
-            replies = await self._ask(ShardRequest(Kind.COUNT, bodies, messages.decode_written), deadline_s)
-            return sum(replies.values())
+            shard_request = ShardRequest(Kind.COUNT, bodies, messages.decode_written)
+            outcome = await self._ask_for_enough(shard_request, left_s(), min_coverage)
+            return PointCount(sum(outcome.replies.values()), outcome.coverage, missing_of(outcome))
 
-        return await self._on_current_state(name, ask)
+        return await self._on_current_state(name, ask, left_s)
 
     async def statistics(self, name: str, deadline_s: float) -> list[CollectionStatistics]:
         """What each shard says of its part, by shard id."""
@@ -106,7 +139,12 @@ class PointReads(ShardCalls):
     async def search(self, name: str, request: SearchRequest, deadline_s: float) -> SearchAnswer:
         """The nearest points to each query. Searches that ask alike share their way (cluster/batching.py)."""
         key = _SearchKey(name, request.vectors.shape[1], request[1:], deadline_s)
-        return SearchAnswer(await self._searches.search(key, request.vectors), 1.0)
+        found = await self._searches.search(key, request.vectors)
+        hits = [one.hits for one in found]
+        outcome = found[0].outcome  # of all of them: they left together
+        return (
+            SearchAnswer(hits, outcome.coverage, missing_of(outcome)) if outcome.failures else SearchAnswer(hits, 1.0)
+        )
 
     async def probe(self, deadline_s: float) -> None:
         """A real search against every shard of some collection; where there is none, a ping of every shard."""
@@ -118,28 +156,26 @@ class PointReads(ShardCalls):
         bodies: dict[int, list[Any]] = {shard.shard_id: [] for shard in self.state.shards}
         await self._ask(ShardRequest(Kind.PING, bodies, bytes), deadline_s)
 
-    async def _search_alike(self, key: _SearchKey, vectors: Vectors, answered: Answered) -> list[QueryHits]:
+    async def _search_alike(
+        self, key: _SearchKey, vectors: Vectors, answered: Answered, waited_s: float
+    ) -> list[_Found]:
         request = SearchRequest(vectors, *key.parameters)
-        return await self._on_current_state(key.name, partial(self._search, request, key.deadline_s, answered))
+        left_s = countdown(key.deadline_s - waited_s)
+        return await self._on_current_state(key.name, partial(self._search, request, _Way(left_s, answered)), left_s)
 
-    async def _search(
-        self, request: SearchRequest, deadline_s: float, answered: Answered, collection: CollectionState
-    ) -> list[QueryHits]:
-        spec = collection.spec
-        number = spec.layout.number_of(request.vector)
-        column = spec.layout.columns[number]
-        ef = request.ef or spec.hnsw_of(column).ef_search
-        query = filter_query(request.filter) if request.filter else None
-        plan = SearchPlan(request.k + request.offset, ef, request.exact, number, query)
-        want = Want(request.with_payload, request.with_vectors)
-        body = messages.encode_search(target_of(collection), plan, want, request.vectors)
-        bodies = dict.fromkeys(shards_asked(collection, request.filter), body)
-        replies = await self._ask(ShardRequest(Kind.SEARCH, bodies, messages.decode_hits), deadline_s)
-        answered()
-        hits = merge_hits(list(replies.values()), request.k, request.offset)
-        if request.score_threshold is not None:
-            hits = [_cut_at_threshold(one, request.score_threshold, column.distance) for one in hits]
-        return hits
+    async def _search(self, request: SearchRequest, way: _Way, collection: CollectionState) -> list[_Found]:
+        search = shard_search(collection, request, target_of(collection))
+        bodies = dict.fromkeys(shards_asked(collection, request.filter), search.body())
+        asked = ShardRequest(Kind.SEARCH, bodies, messages.decode_hits)
+        outcome = await self._ask_for_enough(asked, way.left_s(), request.min_coverage)
+        way.answered()
+        merged = search.merge(outcome.replies)
+        shard_ids, queries = search.cut_short(outcome.replies, merged)
+        if queries:
+            self.gather_counts.refetches += 1
+            again = asked._replace(bodies=dict.fromkeys(shard_ids, search.whole_body(queries)))
+            merged = search.complete(merged, queries, outcome.replies, await self._ask(again, way.left_s()))
+        return [_Found(hits, outcome) for hits in search.cut_at_threshold(merged)]
 
 
 def _records_in_order(replies: Mapping[int, Any], keys: list[int], with_vectors: bool) -> list[Record]:
@@ -151,8 +187,3 @@ def _records_in_order(replies: Mapping[int, Any], keys: list[int], with_vectors:
             vector = batch.vectors[row] if with_vectors else None
             found[key] = Record(key, versions[row], batch.payload(row), vector)
     return [found[key] for key in keys if key in found]
-
-
-def _cut_at_threshold(hits: QueryHits, score_threshold: float, distance: Distance) -> QueryHits:
-    found = scores(np.array(hits.distances, np.float32), distance)
-    return hits.first(int(passes_threshold(found, score_threshold, distance).sum()))

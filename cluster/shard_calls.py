@@ -15,7 +15,7 @@ from functools import lru_cache
 from time import monotonic
 from typing import Any, TypeVar
 
-from cluster.catalogue_calls import CatalogueCalls
+from cluster.catalogue_calls import CatalogueCalls, before
 from cluster.coverage import failure_of, is_accepted
 from cluster.fan_out import ShardRequest, Terms, fan_out
 from cluster.gather import Outcome, Policy
@@ -56,7 +56,7 @@ class ShardCalls:
         self._terms = Terms(Policy(patience_s, straggler_wait_s=straggler_wait_s))
         self._search_terms = replace(self._terms, latencies=self._latencies)
         self._state: ClusterState | None = None
-        self._clients: dict[int, tuple[ShardClient, ...]] = {}
+        self._clients: dict[int, ShardClient] = {}
         self._watch_task: asyncio.Task[None] | None = None
         self.catalogue = CatalogueCalls(control, self._take)
 
@@ -69,9 +69,8 @@ class ShardCalls:
         """Close the connections to the shards."""
         if self._watch_task is not None:
             self._watch_task.cancel()
-        for replicas in self._clients.values():
-            for client in replicas:
-                client.close()
+        for client in self._clients.values():
+            client.close()
 
     @property
     def gather_counts(self) -> GatherCounts:
@@ -133,12 +132,17 @@ class ShardCalls:
             raise failure_of(outcome, min_coverage)
         return outcome
 
-    async def _on_current_state(self, name: str, ask: Callable[[CollectionState], Awaitable[T]]) -> T:
-        """Ask with the state we know; where it turns out to be old, once more with the newest."""
+    async def _on_current_state(
+        self, name: str, ask: Callable[[CollectionState], Awaitable[T]], left_s: Callable[[], float] | None = None
+    ) -> T:
+        """Ask with the state we know; where it turns out to be old, once more with the newest. `left_s` (of `countdown`):
+        how long the newest may be waited for.
+        """
         try:
             return await ask(self.collection(name))
         except (StaleEpoch, NotFound):
-            await self.catalogue.refresh()
+            newest = self.catalogue.refresh()
+            await (newest if left_s is None else before(left_s(), newest))
             return await ask(self.collection(name))
 
     def _take(self, state: ClusterState) -> None:
@@ -146,13 +150,12 @@ class ShardCalls:
             return
         self._state = state
         for shard in state.shards:
-            replicas = self._clients.get(shard.shard_id)
-            if replicas is None:
-                replicas = (ShardClient(shard.shard_id, state.cluster_id, self._secret),)
-                self._clients[shard.shard_id] = replicas
+            client = self._clients.get(shard.shard_id)
+            if client is None:
+                client = self._clients[shard.shard_id] = ShardClient(shard.shard_id, state.cluster_id, self._secret)
                 self._latencies[shard.shard_id] = Latency()
             address = None if shard.address is None else (shard.address.host, shard.address.port)
-            replicas[0].retarget(address, shard.incarnation)
+            client.retarget(address, shard.incarnation)
 
     async def _watch(self) -> None:
         while True:

@@ -45,7 +45,7 @@ class Router:
         settings = supervisor_settings(args)
         control = await asyncio.to_thread(start_supervisor, settings)
         secret = bytes.fromhex((args.data_folder / "secret").read_text().strip())
-        self._coordinator = Coordinator(control, secret)
+        self._coordinator = Coordinator(control, secret, straggler_wait_s=args.router.straggler_wait_s)
         await self._coordinator.start()
         self._app = HttpApp(self._coordinator, args.limits, SHOAL_VERSION, local_key(secret))
         register(self._app, args.router.max_ongoing_requests)

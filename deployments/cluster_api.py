@@ -14,6 +14,7 @@ from cluster.api_keys import KeyChange
 from cluster.requests import (
     ANY_POINT,
     CollectionStatistics,
+    PointCount,
     Record,
     ScrollPage,
     ScrollRequest,
@@ -61,8 +62,10 @@ class PointReads(Protocol):
 
     async def scroll(self, name: str, request: ScrollRequest, deadline_s: float) -> ScrollPage: ...
 
-    async def count(self, name: str, deadline_s: float, encoded_filter: bytes = b"") -> int:
-        """Points that match an encoded filter."""
+    async def count(
+        self, name: str, deadline_s: float, encoded_filter: bytes = b"", min_coverage: float = 1.0
+    ) -> PointCount:
+        """Points that match an encoded filter. `min_coverage`: the fraction of the shards that is enough."""
         ...
 
     async def search(self, name: str, request: SearchRequest, deadline_s: float) -> SearchAnswer: ...

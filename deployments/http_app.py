@@ -158,7 +158,7 @@ class HttpApp:
         except ShoalError as error:
             self._context.requests.add(name, status_of(error), perf_counter() - started)
             raise
-        return Call(route.handler, Request(named, point, b"", query_string, started, named, access))
+        return Call(route.handler, Request(named, point, b"", query_string, started, named, access, headers))
 
     async def answer(self, call: Call, body: bytes) -> Reply:
         """The reply to a request that was let in; an error is a reply too."""

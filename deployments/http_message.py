@@ -6,13 +6,16 @@ most requests carry none.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
+import orjson
+
 from cluster.api_keys import EVERYTHING, Access
+from cluster.requests import MissingShard
 from deployments.cluster_api import ClusterApi
 from deployments.limits import LimitSettings
 from deployments.request_counts import RequestCounts
@@ -20,6 +23,8 @@ from shards.errors import InvalidRequest
 
 JSON = b"application/json"
 TEXT = b"text/plain; charset=utf-8"
+MIN_COVERAGE_HEADER = b"shoal-min-coverage"
+FULL_COVERAGE = b'{"coverage":1.0}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +43,8 @@ class HttpContext:
 class Request:
     """`collection` and `point` (of an index: its field) are the path's variables, "" where it has none; `started` is a
     perf_counter value. An alias in the path has been resolved to its collection; `named` is the path's own word. `access` is
-    for handlers that show only what the caller may see; whether it may call them at all is decided before.
+    for handlers that show only what the caller may see; whether it may call them at all is decided before. `headers`: as
+    they came.
     """
 
     collection: str
@@ -48,6 +54,7 @@ class Request:
     started: float
     named: str = ""
     access: Access = EVERYTHING
+    headers: Iterable[tuple[bytes, bytes]] = ()
 
     def parameters(self) -> dict[str, str]:
         """The query parameters; of one that is repeated, the last."""
@@ -69,6 +76,13 @@ class Request:
                 f"timeout={text[:40]} is not a number of seconds above 0 and at most {limits.timeout_s_max:g}"
             )
         return seconds
+
+    def min_coverage(self) -> float:
+        """The fraction of the shards that is enough for the caller: 1, unless the header says less."""
+        for name, value in self.headers:
+            if len(name) == len(MIN_COVERAGE_HEADER) and name.lower() == MIN_COVERAGE_HEADER:
+                return _fraction(value)
+        return 1.0
 
     def wait(self) -> bool:
         """`wait`: false unless it is given as true."""
@@ -103,3 +117,22 @@ def success(request: Request, result: bytes, shoal: bytes = b"") -> Reply:
     addition = b',"shoal":%b' % shoal if shoal else b""
     elapsed_s = perf_counter() - request.started
     return Reply(b'{"result":%b,"status":"ok","time":%.6f%b}' % (result, elapsed_s, addition))
+
+
+def coverage_json(coverage: float, missing: Sequence[MissingShard]) -> bytes:
+    """What `shoal` says of an answer: which fraction of the shards it is of, and which are not in it."""
+    if not missing:
+        return FULL_COVERAGE
+    named = [{"shard": one.shard_id, "reason": one.reason} for one in missing]
+    return b'{"coverage":%.4f,"missing":%b}' % (coverage, orjson.dumps(named))
+
+
+def _fraction(text: bytes) -> float:
+    try:
+        fraction = float(text)
+    except ValueError:
+        fraction = -1.0
+    if not 0.0 <= fraction <= 1.0:
+        shown = text[:40].decode("latin-1")
+        raise InvalidRequest(f"the header shoal-min-coverage is {shown!r}; it has to be a number from 0 to 1")
+    return fraction

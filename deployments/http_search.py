@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 from typing import NamedTuple
 
-from cluster.requests import ScrollRequest, SearchRequest
+from cluster.requests import MissingShard, ScrollRequest, SearchRequest
 from deployments.http_filters import NO_FILTER, encoded_filter
 from deployments.http_json import Point, dump, parse_body, records, scored_points, scores_of
-from deployments.http_message import HttpContext, Reply, Request, success
+from deployments.http_message import HttpContext, Reply, Request, coverage_json, success
 from deployments.http_models import LegacySearchBody, QueryBatchBody, QueryBody, SearchParameters, Unusual
 from deployments.http_vectors import pack_query, pack_vectors, query_vector, searched_vector
 from deployments.limits import LimitSettings
@@ -26,7 +26,6 @@ from shards.vector_layout import UNNAMED, VectorColumn
 
 LIMIT_DEFAULT = 10
 _NO_PARAMETERS = SearchParameters()
-_FULL_COVERAGE = b'{"coverage":1.0}'
 
 
 class _Plan(NamedTuple):
@@ -44,6 +43,15 @@ class _Plan(NamedTuple):
     offset: int
     vector: str
     filter: bytes
+    min_coverage: float
+
+
+class _Found(NamedTuple):
+    """The points that a query found, and whose answers they are: see SearchAnswer."""
+
+    points: list[Point]
+    coverage: float
+    missing: tuple[MissingShard, ...]
 
 
 class _Shown(NamedTuple):
@@ -56,15 +64,15 @@ class _Shown(NamedTuple):
 async def query_points(context: HttpContext, request: Request) -> Reply:
     """POST /collections/{c}/points/query"""
     body = parse_body(QueryBody, request.body)
-    points, coverage = await _search_one(context, request, body)
-    return success(request, b'{"points":%b}' % dump(points), _shoal(coverage))
+    points, coverage, missing = await _search_one(context, request, body)
+    return success(request, b'{"points":%b}' % dump(points), coverage_json(coverage, missing))
 
 
 async def search_points(context: HttpContext, request: Request) -> Reply:
     """POST /collections/{c}/points/search, the older form of a query by vector"""
     legacy = parse_body(LegacySearchBody, request.body)
-    points, coverage = await _search_one(context, request, _as_query(legacy))
-    return success(request, dump(points), _shoal(coverage))
+    points, coverage, missing = await _search_one(context, request, _as_query(legacy))
+    return success(request, dump(points), coverage_json(coverage, missing))
 
 
 async def query_points_batch(context: HttpContext, request: Request) -> Reply:
@@ -80,6 +88,8 @@ async def query_points_batch(context: HttpContext, request: Request) -> Reply:
         _plan(body, one, limits, f"searches[{place}].")
         for place, (body, one) in enumerate(zip(bodies, shown, strict=True))
     ]
+    if (min_coverage := request.min_coverage()) < 1.0:
+        plans = [plan._replace(min_coverage=min_coverage) for plan in plans]
     hit_count = sum(plan.k + plan.offset for plan in plans)
     if hit_count > limits.hits_per_request_max:
         raise LimitExceeded(
@@ -96,13 +106,16 @@ async def query_points_batch(context: HttpContext, request: Request) -> Reply:
         requests.append(SearchRequest(_pack_group(queries, places, column), *plan))
     answers = await asyncio.gather(*(context.cluster.search(request.collection, one, deadline_s) for one in requests))
     results: list[dict[str, list[Point]]] = [{"points": []} for _ in bodies]
+    said = [(answer.coverage, answer.missing) for answer in answers]
     for place in [place for place, body in enumerate(bodies) if body.query is None]:
-        results[place]["points"] = await _first_points(context, request, plans[place], shown[place])
+        first = await _first_points(context, request, plans[place], shown[place])
+        results[place]["points"] = first.points
+        said.append((first.coverage, first.missing))
     for answer, (plan, places) in zip(answers, groups.items(), strict=True):
         distance = searched_vector(spec, plan.vector).distance
         for hits, found_scores, place in zip(answer.hits, scores_of(answer.hits, distance), places, strict=True):
             results[place]["points"] = scored_points(hits, found_scores, *shown[place])
-    return success(request, dump(results), _shoal(min((answer.coverage for answer in answers), default=1.0)))
+    return success(request, dump(results), coverage_json(*_least(said)))
 
 
 def _pack_group(queries: list[list[float]], places: list[int], column: VectorColumn) -> Vectors:
@@ -110,30 +123,36 @@ def _pack_group(queries: list[list[float]], places: list[int], column: VectorCol
     return prepare_vectors(packed, column.distance, column.size, "query")
 
 
-async def _search_one(context: HttpContext, request: Request, body: QueryBody) -> tuple[list[Point], float]:
+async def _search_one(context: HttpContext, request: Request, body: QueryBody) -> _Found:
     spec = context.cluster.collection(request.collection).spec
     shown = _shown(body, spec)
     plan = _plan(body, shown, context.limits)
+    if (min_coverage := request.min_coverage()) < 1.0:
+        plan = plan._replace(min_coverage=min_coverage)
     if body.query is None:
-        return await _first_points(context, request, plan, shown), 1.0
+        return await _first_points(context, request, plan, shown)
     column = searched_vector(spec, plan.vector)
     vectors = pack_query(query_vector(body.query), column, "query")
     deadline_s = request.deadline_s(context.limits)
     answer = await context.cluster.search(request.collection, SearchRequest(vectors, *plan), deadline_s)
     (found_scores,) = scores_of(answer.hits, column.distance)
-    return scored_points(answer.hits[0], found_scores, *shown), answer.coverage
+    return _Found(scored_points(answer.hits[0], found_scores, *shown), answer.coverage, answer.missing)
 
 
-async def _first_points(context: HttpContext, request: Request, plan: _Plan, shown: _Shown) -> list[Point]:
+async def _first_points(context: HttpContext, request: Request, plan: _Plan, shown: _Shown) -> _Found:
     """A query that asks for nothing near: points in the order of their ids, which all score 1, as the API has it."""
     asked = ScrollRequest(
-        plan.k + plan.offset, plan.filter, with_payload=plan.with_payload, with_vectors=plan.with_vectors
+        plan.k + plan.offset,
+        plan.filter,
+        with_payload=plan.with_payload,
+        with_vectors=plan.with_vectors,
+        min_coverage=plan.min_coverage,
     )
     page = await context.cluster.scroll(request.collection, asked, request.deadline_s(context.limits))
     points = records(page.records[plan.offset :], *shown)
     for point, record in zip(points, page.records[plan.offset :], strict=True):
         point |= {"version": record.version, "score": 1.0}
-    return points
+    return _Found(points, page.coverage, page.missing)
 
 
 def _shown(body: QueryBody, spec: CollectionSpec) -> _Shown:
@@ -153,7 +172,7 @@ def _plan(body: QueryBody, shown: _Shown, limits: LimitSettings, place: str = ""
     exact, vector = parameters.exact is True, body.using or UNNAMED
     encoded = NO_FILTER if body.filter is None else encoded_filter(body.filter, limits, f"{place}filter")
     payload, vectors = shown.payload.wanted, shown.vectors.wanted
-    return _Plan(k, ef, exact, body.score_threshold, payload, vectors, offset, vector, encoded)
+    return _Plan(k, ef, exact, body.score_threshold, payload, vectors, offset, vector, encoded, 1.0)
 
 
 def _as_query(legacy: LegacySearchBody) -> QueryBody:
@@ -164,5 +183,7 @@ def _as_query(legacy: LegacySearchBody) -> QueryBody:
     return QueryBody.model_construct(query=vector, using=name, **common)
 
 
-def _shoal(coverage: float) -> bytes:
-    return _FULL_COVERAGE if coverage >= 1.0 else b'{"coverage":%.4f}' % coverage
+def _least(said: list[tuple[float, tuple[MissingShard, ...]]]) -> tuple[float, list[MissingShard]]:
+    """Of a batch: the worst coverage, and every shard that is missing in some of its answers, once."""
+    missing = {one.shard_id: one for _, missing in said for one in missing}
+    return min((coverage for coverage, _ in said), default=1.0), [missing[shard_id] for shard_id in sorted(missing)]

@@ -91,6 +91,15 @@ _TIMEOUT = {
     "description": "the deadline in seconds",
     "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": LimitSettings().timeout_s_max},
 }
+_MIN_COVERAGE = {
+    "name": "shoal-min-coverage",
+    "in": "header",
+    "description": "the fraction of the shards that is enough: below 1 an answer may be partial, and says what is missing",
+    "schema": {"type": "number", "minimum": 0, "maximum": 1, "default": 1},
+}
+_PARTIAL_READS = frozenset(
+    ("/points/count", "/points/scroll", "/points/query", "/points/query/batch", "/points/search")
+)
 _WAIT = {
     "name": "wait",
     "in": "query",
@@ -192,7 +201,7 @@ def _security(path: str, has_keys: bool) -> list[dict[str, list[str]]]:
 
 
 def _parameters(path: str, method: str) -> list[dict[str, Any]]:
-    """The path's, and those of the query that its handler heeds."""
+    """The path's, and those of the query and of the headers that its handler heeds."""
     found: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in re.findall(r"{(\w+)}", path)
@@ -203,7 +212,7 @@ def _parameters(path: str, method: str) -> list[dict[str, Any]]:
     if below == path or below in ("/exists", "/aliases", "/cluster"):
         return found
     writes = below.startswith(("/points", "/index")) and (method, below) not in _READS and method != "GET"
-    return [*found, _TIMEOUT, *([_WAIT] if writes else [])]
+    return [*found, _TIMEOUT, *([_WAIT] if writes else []), *([_MIN_COVERAGE] if below in _PARTIAL_READS else [])]
 
 
 def _remark(handler: Handler) -> str:

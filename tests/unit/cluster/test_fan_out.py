@@ -13,7 +13,7 @@ from cluster.fan_out import Clients, ShardRequest, Terms, fan_out
 from cluster.gather import Outcome, Policy
 from cluster.hedging import HedgeBudget, Hedging
 from cluster.latency import RENEWED_EVERY, Latency
-from cluster.shard_client import Done
+from cluster.shard_client import Done, ShardClient
 from shards.errors import DeadlineExceeded, ShardUnavailable
 from shards.wire import Frame, Kind
 
@@ -47,7 +47,7 @@ def staggered(make: Callable[[], FakeClient], deadline_s: float) -> list[Outcome
     async def run_all() -> list[Outcome]:
         tasks = []
         for _ in range(START_COUNT):
-            clients = cast(Clients, {0: [make()]})
+            clients = cast(Clients, {0: make()})
             tasks.append(asyncio.create_task(fan_out(clients, REQUEST, deadline_s, Terms(Policy(deadline_s)))))
             await asyncio.sleep(0.001)
         return await asyncio.gather(*tasks)
@@ -69,7 +69,7 @@ def test_cancelling_forgets_what_is_open() -> None:
     client, terms = FakeClient(None), Terms()
 
     async def cancel() -> None:
-        task = asyncio.create_task(fan_out(cast(Clients, {0: [client]}), REQUEST, 5.0, terms))
+        task = asyncio.create_task(fan_out(cast(Clients, {0: client}), REQUEST, 5.0, terms))
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -84,8 +84,9 @@ def test_a_replica_that_hangs_is_overtaken_by_another_and_called_off() -> None:
     hanging, quick, latency = FakeClient(None), FakeClient(FRAME), Latency()
     for _ in range(RENEWED_EVERY):
         latency.observe(0.001)
-    terms = Terms(latencies={0: latency}, hedging=Hedging(2, budget=HedgeBudget(tokens=1.0)))
-    outcome = uvloop.run(fan_out(cast(Clients, {0: [hanging, quick]}), REQUEST, 30.0, terms))
+    hedging, others = Hedging(2, budget=HedgeBudget(tokens=1.0)), cast(dict[int, list[ShardClient]], {0: [quick]})
+    terms = Terms(latencies={0: latency}, hedging=hedging, others=others)
+    outcome = uvloop.run(fan_out(cast(Clients, {0: hanging}), REQUEST, 30.0, terms))
     assert outcome == Outcome({0: b"pong"}, {})
     assert hanging.cancelled[0] == 7
     assert (terms.counts.hedges_issued, terms.counts.hedges_won) == (1, 1)

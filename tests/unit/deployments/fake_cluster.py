@@ -19,7 +19,9 @@ from cluster.collection_settings import encode_settings, merge_settings
 from cluster.requests import (
     ANY_POINT,
     CollectionStatistics,
+    MissingShard,
     OrderBy,
+    PointCount,
     QueryHits,
     Record,
     ScrollPage,
@@ -34,7 +36,7 @@ from cluster.shard_map import even_map
 from cluster.state import ClusterState, CollectionState, ShardAddress, ShardState
 from shards.batch import PointBatch, Vectors
 from shards.distance import exact_distances, passes_threshold, scores
-from shards.errors import Conflict, InvalidRequest, NotFound
+from shards.errors import Conflict, InvalidRequest, NotFound, ShardUnavailable
 from shards.field_schema import FieldSchema
 from shards.filters.dates import instant
 from shards.filters.parsing import FilterLimits, decode_filter
@@ -74,6 +76,7 @@ class FakePointReads:
     points: dict[str, Points]
     fields: dict[str, dict[str, FieldSchema]]
     held: dict[str, CollectionState]
+    missing: tuple[MissingShard, ...]
 
     def collection(self, name: str) -> CollectionState:
         if name not in self.held:
@@ -86,9 +89,12 @@ class FakePointReads:
         points, _ = self._called(name, deadline_s)
         return [_record(key, points[key], with_payload, with_vectors) for key in keys if key in points]
 
-    async def count(self, name: str, deadline_s: float, encoded_filter: bytes = b"") -> int:
+    async def count(
+        self, name: str, deadline_s: float, encoded_filter: bytes = b"", min_coverage: float = 1.0
+    ) -> PointCount:
         self._called(name, deadline_s)
-        return len(self._matching(name, encoded_filter))
+        coverage, missing = self._coverage(min_coverage)
+        return PointCount(len(self._matching(name, encoded_filter)), coverage, missing)
 
     async def scroll(self, name: str, request: ScrollRequest, deadline_s: float) -> ScrollPage:
         self._called(name, deadline_s)
@@ -103,7 +109,7 @@ class FakePointReads:
         page = [
             _record(key, point, request.with_payload, request.with_vectors) for key, point in ordered[: request.limit]
         ]
-        return ScrollPage(page, next_key, order_values)
+        return ScrollPage(page, next_key, order_values, *self._coverage(request.min_coverage))
 
     async def search(self, name: str, request: SearchRequest, deadline_s: float) -> SearchAnswer:
         _, layout = self._called(name, deadline_s)
@@ -120,7 +126,8 @@ class FakePointReads:
                 order = order[passes_threshold(found_scores, request.score_threshold, column.distance)]
             order = order[request.offset : request.offset + request.k]
             found.append(_query_hits([held[row] for row in order.tolist()], distances[order].tolist(), request))
-        return SearchAnswer(found, 1.0)
+        coverage, missing = self._coverage(request.min_coverage)
+        return SearchAnswer(found, coverage, missing=missing)
 
     async def statistics(self, name: str, deadline_s: float) -> list[CollectionStatistics]:
         points, _ = self._called(name, deadline_s)
@@ -135,6 +142,13 @@ class FakePointReads:
         return [
             CollectionStatistics(0, count, 1, count, 4 * count, fields=fields, memory={"shard": {"used_bytes": 7}})
         ]
+
+    def _coverage(self, min_coverage: float) -> tuple[float, tuple[MissingShard, ...]]:
+        """As of a cluster whose shards `missing` are away."""
+        coverage = 1.0 - len(self.missing) / 4
+        if coverage < min_coverage:
+            raise ShardUnavailable(f"coverage {coverage}, {min_coverage} was asked for", 1.0)
+        return coverage, self.missing
 
     async def probe(self, deadline_s: float) -> None:
         self._called(None, deadline_s)
@@ -234,6 +248,7 @@ class FakeCluster(FakePointWrites):
     fields: dict[str, dict[str, FieldSchema]] = field(default_factory=dict)
     held: dict[str, CollectionState] = field(default_factory=dict)
     keys: Keys = ()
+    missing: tuple[MissingShard, ...] = ()
     aliases: dict[str, str] = field(default_factory=dict)
     unseen: dict[str, str] = field(default_factory=dict)
 

@@ -34,6 +34,13 @@ class Pair:
     test: str
     one: Outcome | None
     other: Outcome | None
+    known: str = ""
+    """Why the outcomes have to differ; empty where they must not."""
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the outcomes are alike, or differ where that is known."""
+        return self.is_alike is not bool(self.known)
 
     @property
     def is_alike(self) -> bool:
@@ -59,26 +66,37 @@ def read_run(path: Path) -> dict[tuple[str, str], Outcome]:
     return run
 
 
-def compare(one: Run, other: Run) -> list[Pair]:
-    """Every test of either, in the first run's order, then what the second has beyond it."""
-    return [Pair(*key, one.get(key), other.get(key)) for key in dict.fromkeys([*one, *other])]
+def compare(one: Run, other: Run, known: Mapping[tuple[str, str], str]) -> list[Pair]:
+    """Every test of either, in the first run's order, then what the second has beyond it. `known` says why some differ."""
+    keys = dict.fromkeys([*one, *other])
+    return [Pair(*key, one.get(key), other.get(key), known.get(key, "")) for key in keys]
 
 
 def table(pairs: Iterable[Pair], names: tuple[str, str]) -> str:
-    """The counts of each suite, then every test that does not pass in both runs, with both outcomes."""
+    """The counts of each suite, then every test that does not pass in both runs, with both outcomes; what is wrong last."""
     pairs = list(pairs)
     suites = dict.fromkeys(pair.suite for pair in pairs)
     lines = [_row("suite", "tests", "pass", "fail", "skipped", "differ")]
     lines += [_counts(suite, [pair for pair in pairs if pair.suite == suite]) for suite in suites]
     lines.append(_counts("all", pairs))
-    for heading, wanted in (("Not passed by either:", True), ("DIFFERENT:", False)):
-        told = [pair for pair in pairs if pair.is_alike is wanted and not (wanted and _is(pair, "passed"))]
+    sections = {
+        "Not passed by either:": [
+            pair for pair in pairs if pair.is_alike and not _is(pair, "passed") and not pair.known
+        ],
+        "Different, as is known:": [pair for pair in pairs if pair.is_right and pair.known],
+        "DIFFERENT:": [pair for pair in pairs if not pair.is_right and not pair.known],
+        "ALIKE, where known.py says that they differ:": [pair for pair in pairs if not pair.is_right and pair.known],
+    }
+    for heading, told in sections.items():
         if told:
-            lines += ["", heading]
-        for pair in told:
-            lines.append(f"  {pair.suite}::{pair.test}")
-            lines += [f"    {name:9} {outcome}" for name, outcome in zip(names, (pair.one, pair.other), strict=True)]
+            lines += ["", heading, *(line for pair in told for line in _told(pair, names))]
     return "\n".join(lines)
+
+
+def _told(pair: Pair, names: tuple[str, str]) -> list[str]:
+    both = zip(names, (pair.one, pair.other), strict=True)
+    why = [f"    why       {pair.known}"] if pair.known else []
+    return [f"  {pair.suite}::{pair.test}", *(f"    {name:9} {outcome or 'not run'}" for name, outcome in both), *why]
 
 
 def _outcome(case: ElementTree.Element) -> Outcome:

@@ -45,13 +45,13 @@ def test_a_run_is_read(tmp_path: Path) -> None:
     ],
 )
 def test_runs_are_compared(other: dict[tuple[str, str], Outcome], different: list[str]) -> None:
-    pairs = compare(READ, other)
+    pairs = compare(READ, other, {})
     assert [pair.test for pair in pairs if not pair.is_alike] == different
 
 
 def test_the_table_counts_and_names() -> None:
     other = {**READ, ("mem0_suite", "test_c"): PASSED}
-    lines = table(compare(READ, other), ("memory", "shoal")).splitlines()
+    lines = table(compare(READ, other, {}), ("memory", "shoal")).splitlines()
     assert [line.split() for line in lines[:4]] == [
         ["suite", "tests", "pass", "fail", "skipped", "differ"],
         ["TestHaystack", "2", "1", "1", "0", "0"],
@@ -64,4 +64,16 @@ def test_the_table_counts_and_names() -> None:
         "    memory    failed: at its end",
         "    shoal     passed",
     ]
-    assert "DIFFERENT" not in table(compare(READ, READ), ("memory", "shoal"))
+    assert "DIFFERENT" not in table(compare(READ, READ, {}), ("memory", "shoal"))
+
+
+def test_a_known_difference_has_to_be_one() -> None:
+    key = ("mem0_suite", "test_c")
+    pairs = compare(READ, {**READ, key: PASSED}, {key: "the other is odd"})
+    assert all(pair.is_right for pair in pairs)
+    shown = table(pairs, ("memory", "shoal"))
+    assert shown.splitlines()[-2:] == ["    shoal     passed", "    why       the other is odd"]
+    assert "DIFFERENT" not in shown
+    pairs = compare(READ, READ, {key: "the other is odd"})
+    assert [pair.test for pair in pairs if not pair.is_right] == ["test_c"]
+    assert "ALIKE, where known.py" in table(pairs, ("memory", "shoal"))

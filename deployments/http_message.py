@@ -13,9 +13,10 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 from cluster.api_keys import EVERYTHING, Access
+from cluster.search_times import SearchTimes
 from deployments.cluster_api import ClusterApi
 from deployments.limits import LimitSettings
-from deployments.request_counts import RequestCounts
+from deployments.observability import Observed
 from shards.errors import InvalidRequest
 
 JSON = b"application/json"
@@ -29,7 +30,7 @@ class HttpContext:
     cluster: ClusterApi
     limits: LimitSettings
     shoal_version: str
-    requests: RequestCounts = field(default_factory=RequestCounts)
+    observed: Observed
     routes: Mapping[str, Mapping[str, Handler]] = field(default_factory=dict)
     """Handlers by path template and method, for the API's description of itself."""
 
@@ -48,6 +49,8 @@ class Request:
     started: float
     named: str = ""
     access: Access = EVERYTHING
+    times: SearchTimes | None = None
+    """Of a search that was answered."""
 
     def parameters(self) -> dict[str, str]:
         """The query parameters; of one that is repeated, the last."""

@@ -4,6 +4,7 @@ merged is pure: cluster/merge.py, cluster/paging.py.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from functools import partial
 from time import perf_counter
@@ -31,6 +32,7 @@ from cluster.tenants import shards_asked, split_ids
 from shards import messages
 from shards.batch import Vectors, encode_keys
 from shards.distance import Distance, passes_threshold, scores
+from shards.errors import ShoalError
 from shards.filter_query import filter_query
 from shards.filters.paths import parse_path
 from shards.index import SearchPlan
@@ -119,15 +121,21 @@ class PointReads(ShardCalls):
         found = await self._searches.search(key, request.vectors)
         return SearchAnswer([one.hits for one in found], 1.0, SearchTimes(entered, *found[0].times))
 
-    async def probe(self, deadline_s: float) -> None:
-        """A real search against every shard of some collection; where there is none, a ping of every shard."""
-        names = sorted(name for name, collection in self.state.collections.items() if collection.spec.vectors)
-        if names:
-            vector = self.collection(names[0]).spec.layout.columns[0]
-            query = np.full((1, vector.size), vector.size**-0.5, np.float32)
-            await self.search(names[0], SearchRequest(query, k=1, vector=vector.name), deadline_s)
-        bodies: dict[int, list[Any]] = {shard.shard_id: [] for shard in self.state.shards}
-        await self._ask(ShardRequest(Kind.PING, bodies, bytes), deadline_s)
+    async def silent_shards(self, deadline_s: float) -> dict[int, ShoalError]:
+        """What became of a ping of every shard, of those that did not answer it."""
+
+        async def ping(shard_id: int) -> None:
+            await self._ask(ShardRequest(Kind.PING, {shard_id: []}, bytes), deadline_s)
+
+        shard_ids = [shard.shard_id for shard in self.state.shards]
+        found = await asyncio.gather(*map(ping, shard_ids), return_exceptions=True)
+        failed = {}
+        for shard_id, result in zip(shard_ids, found, strict=True):
+            if isinstance(result, ShoalError):
+                failed[shard_id] = result
+            elif result is not None:
+                raise result
+        return failed
 
     async def _search_alike(self, key: _SearchKey, vectors: Vectors, answered: Answered) -> list[_Found]:
         request = SearchRequest(vectors, *key.parameters)

@@ -33,9 +33,9 @@ from deployments import (
     http_vector_writes,
 )
 from deployments.cluster_api import ClusterApi
-from deployments.http_access import Gate, Headers, Route
+from deployments.http_access import Gate, Route
 from deployments.http_errors import BodyTooLarge, MissingPoint, UnknownPath, WrongMethod, error_reply, status_of
-from deployments.http_message import Call, Handler, HttpContext, Reply, Request
+from deployments.http_message import Call, Handler, Headers, HttpContext, Reply, Request
 from deployments.limits import LimitSettings
 from deployments.observability import Observed, observe
 from shards.errors import NotFound, ShoalError
@@ -164,7 +164,7 @@ class HttpApp:
         except ShoalError as error:
             self._context.observed.requests.add(name, status_of(error), perf_counter() - started)
             raise
-        return Call(route.handler, Request(named, point, b"", query_string, started, named, access))
+        return Call(route.handler, Request(named, point, b"", query_string, started, named, access, headers))
 
     async def answer(self, call: Call, body: bytes) -> Reply:
         """The reply to a request that was let in; an error is a reply too."""

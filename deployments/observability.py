@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from deployments.cluster_api import ClusterApi
 from deployments.metric_sources import MetricSources
+from deployments.readiness import Readiness
 from deployments.request_counts import RequestCounts
 from deployments.search_phases import SearchPhases
 from deployments.shard_statistics import ShardStatistics
@@ -23,9 +24,12 @@ class Observed:
     phases: SearchPhases
     sources: MetricSources
     statistics: ShardStatistics
+    readiness: Readiness
 
 
 def observe(cluster: ClusterApi) -> Observed:
     """Begin to observe."""
     requests = RequestCounts()
-    return Observed(requests, SearchPhases(), MetricSources(requests.router), ShardStatistics(cluster))
+    return Observed(
+        requests, SearchPhases(), MetricSources(requests.router), ShardStatistics(cluster), Readiness(cluster)
+    )

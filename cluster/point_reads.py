@@ -23,6 +23,7 @@ from cluster.requests import (
     SearchAnswer,
     SearchRequest,
 )
+from cluster.scope import Named, Scope, scope_of
 from cluster.shard_calls import PATIENCE_S, ShardCalls, target_of
 from cluster.state import CatalogueControl, CollectionState
 from cluster.tenants import shards_asked, split_ids
@@ -41,7 +42,7 @@ from shards.wire import Kind
 class _SearchKey(NamedTuple):
     """What searches have in common that leave together. `parameters`: a SearchRequest without its vectors."""
 
-    name: str
+    scope: Scope
     dim: int
     parameters: tuple[Any, ...]
     deadline_s: float
@@ -55,7 +56,7 @@ class PointReads(ShardCalls):
         self._searches: SearchBatcher[_SearchKey, QueryHits] = SearchBatcher(self._search_alike)
 
     async def retrieve(
-        self, name: str, keys: list[int], with_payload: bool, with_vectors: bool, deadline_s: float
+        self, about: Named, keys: list[int], with_payload: bool, with_vectors: bool, deadline_s: float
     ) -> list[Record]:
         """The points of the ids, in the order asked; missing ones are left out."""
         array = key_array(keys)
@@ -68,9 +69,9 @@ class PointReads(ShardCalls):
             replies = await self._ask(ShardRequest(Kind.RETRIEVE, bodies, messages.decode_records), deadline_s)
             return _records_in_order(replies, keys, with_vectors)
 
-        return await self._on_current_state(name, ask) if keys else []
+        return await self._on_current_state(about, ask) if keys else []
 
-    async def scroll(self, name: str, request: ScrollRequest, deadline_s: float) -> ScrollPage:
+    async def scroll(self, about: Named, request: ScrollRequest, deadline_s: float) -> ScrollPage:
         """A page of points in the order of their ids, or of a payload field."""
         wanted = request.order_by
         order = wanted and Order(parse_path(wanted.field), wanted.descends, wanted.start_from)
@@ -85,9 +86,9 @@ class PointReads(ShardCalls):
             replies = await self._ask(ShardRequest(Kind.SCROLL, bodies, messages.decode_page), deadline_s)
             return merge_pages(list(replies.values()), request)
 
-        return await self._on_current_state(name, ask)
+        return await self._on_current_state(about, ask)
 
-    async def count(self, name: str, deadline_s: float, encoded_filter: bytes = b"") -> int:
+    async def count(self, about: Named, deadline_s: float, encoded_filter: bytes = b"") -> int:
         """Points of a collection, or those of them that match, exactly."""
 
         async def ask(collection: CollectionState) -> int:
@@ -96,16 +97,16 @@ class PointReads(ShardCalls):
             replies = await self._ask(ShardRequest(Kind.COUNT, bodies, messages.decode_written), deadline_s)
             return sum(replies.values())
 
-        return await self._on_current_state(name, ask)
+        return await self._on_current_state(about, ask)
 
-    async def statistics(self, name: str, deadline_s: float) -> list[CollectionStatistics]:
+    async def statistics(self, about: Named, deadline_s: float) -> list[CollectionStatistics]:
         """What each shard says of its part, by shard id."""
-        replies = await self._ask_all(name, Kind.STATISTICS, messages.decode_json, deadline_s)
+        replies = await self._ask_all(about, Kind.STATISTICS, messages.decode_json, deadline_s)
         return [CollectionStatistics(**replies[shard_id]) for shard_id in sorted(replies)]
 
-    async def search(self, name: str, request: SearchRequest, deadline_s: float) -> SearchAnswer:
+    async def search(self, about: Named, request: SearchRequest, deadline_s: float) -> SearchAnswer:
         """The nearest points to each query. Searches that ask alike share their way (cluster/batching.py)."""
-        key = _SearchKey(name, request.vectors.shape[1], request[1:], deadline_s)
+        key = _SearchKey(scope_of(about), request.vectors.shape[1], request[1:], deadline_s)
         return SearchAnswer(await self._searches.search(key, request.vectors), 1.0)
 
     async def probe(self, deadline_s: float) -> None:
@@ -120,7 +121,7 @@ class PointReads(ShardCalls):
 
     async def _search_alike(self, key: _SearchKey, vectors: Vectors, answered: Answered) -> list[QueryHits]:
         request = SearchRequest(vectors, *key.parameters)
-        return await self._on_current_state(key.name, partial(self._search, request, key.deadline_s, answered))
+        return await self._on_current_state(key.scope, partial(self._search, request, key.deadline_s, answered))
 
     async def _search(
         self, request: SearchRequest, deadline_s: float, answered: Answered, collection: CollectionState

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from cluster.fan_out import ShardRequest
 from cluster.requests import ANY_POINT, UpsertCondition, WriteReceipt
+from cluster.scope import Named
 from cluster.shard_calls import ShardCalls, target_of
 from cluster.shard_map import RowsByShard
 from cluster.state import CollectionState
@@ -48,7 +49,7 @@ class Upserts(ShardCalls):
     """See the module. Raises ShoalErrors; deadlines are in seconds from now."""
 
     async def upsert(
-        self, name: str, batch: PointBatch, deadline_s: float, condition: UpsertCondition = ANY_POINT
+        self, about: Named, batch: PointBatch, deadline_s: float, condition: UpsertCondition = ANY_POINT
     ) -> WriteReceipt:
         """Write points; returns when every shard has made its part durable and visible. Raises InvalidRequest where a point
         has several tenants, and where a condition other than `insert_only` is about one that would move.
@@ -60,7 +61,7 @@ class Upserts(ShardCalls):
             parts = collection.shard_map.split_by_shard(batch.keys)
             return await self._write_parts(collection, *upsert_bodies(batch, parts, condition), deadline_s)
 
-        return await self._on_current_state(name, ask)
+        return await self._on_current_state(about, ask)
 
     async def _upsert_by_tenant(
         self, collection: CollectionState, batch: PointBatch, condition: UpsertCondition, deadline_s: float

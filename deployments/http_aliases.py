@@ -46,7 +46,7 @@ async def update_collection(context: HttpContext, request: Request) -> Reply:
     body = parse_body(UpdateCollectionBody, request.body)
     changes = settings_of_change(body, context.cluster.collection(request.collection).spec)
     deadline_s = request.deadline_s(context.limits)
-    await context.cluster.catalogue.update_collection(request.collection, changes, deadline_s)
+    await context.cluster.catalogue.update_collection(request.collection.name, changes, deadline_s)
     return success(request, b"true")
 
 

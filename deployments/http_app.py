@@ -5,8 +5,8 @@ Whole requests come straight from the connection (http_protocol.py); where Serve
 it is an ASGI application. No framework stands in the way: a query costs one split of its path and two dictionary
 look-ups before its handler runs. Handlers live in the modules that the tables name; which role each needs stands beside
 it here, and http_access.py sees to it.
-An alias is resolved before a handler runs, so that a whole request means one collection, even while the alias moves: a
-vector prepared for one must not be written to the other.
+A name is resolved before a handler runs, an alias too, and a whole request means the collection that was found
+(cluster/scope.py), even while the alias moves or the collection is made anew.
 A cancelled request (its client went away) is not answered: CancelledError passes through.
 """
 
@@ -17,6 +17,7 @@ from time import perf_counter
 from typing import Any
 
 from cluster.api_keys import Role
+from cluster.scope import Scope
 from deployments import (
     http_aliases,
     http_changes,
@@ -122,6 +123,7 @@ _HANDLERS = {
 _ROUTE_NAMES = {
     handler: f"{method} {path}" for path, methods in _HANDLERS.items() for method, handler in methods.items()
 }
+_NO_COLLECTION = Scope("")
 _NO_ROUTE = "OTHER other"
 """What a request counts as that has none."""
 
@@ -158,14 +160,14 @@ class HttpApp:
         except ShoalError as error:
             self._context.requests.add(name, status_of(error), perf_counter() - started)
             raise
-        return Call(route.handler, Request(named, point, b"", query_string, started, named, access))
+        return Call(route.handler, Request(_NO_COLLECTION, point, b"", query_string, started, named, access))
 
     async def answer(self, call: Call, body: bytes) -> Reply:
         """The reply to a request that was let in; an error is a reply too."""
         handler, request = call
         request.body = body
         try:
-            if not request.named or request.named in self._context.cluster.state.collections:
+            if not request.named or self._settle(request, request.named):
                 reply = await handler(self._context, request)
             else:
                 reply = await self._answer_for_alias(handler, request)
@@ -186,12 +188,18 @@ class HttpApp:
             raise
         return route, named, point
 
+    def _settle(self, request: Request, name: str) -> bool:
+        """Hold the request to the collection that has this name now. False where there is none."""
+        found = self._context.cluster.state.collections.get(name)
+        request.collection = Scope(name, "" if found is None else found.uid)
+        return found is not None
+
     async def _answer_for_alias(self, handler: Handler, request: Request) -> Reply:
         """The reply to a request that names no collection known here: an alias, or nothing, or what is to be created."""
         cluster = self._context.cluster
         if cluster.state.find(request.named) is None:
             await cluster.catalogue.refresh()  # another router may have made it just now
-        request.collection = cluster.state.resolve(request.named)
+        self._settle(request, cluster.state.resolve(request.named))
         try:
             return await handler(self._context, request)
         except MissingPoint:
@@ -200,9 +208,9 @@ class HttpApp:
             # What this router took the alias for may be gone because it was moved; looking for the collection has
             # brought the newest state.
             now = cluster.state.resolve(request.named)
-            if now == request.collection:
+            if now == request.collection.name:
                 raise
-            request.collection = now
+            self._settle(request, now)
             return await handler(self._context, request)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:

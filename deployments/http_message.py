@@ -13,6 +13,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 from cluster.api_keys import EVERYTHING, Access
+from cluster.scope import Scope
 from deployments.cluster_api import ClusterApi
 from deployments.limits import LimitSettings
 from deployments.request_counts import RequestCounts
@@ -36,12 +37,12 @@ class HttpContext:
 
 @dataclass(slots=True)
 class Request:
-    """`collection` and `point` (of an index: its field) are the path's variables, "" where it has none; `started` is a
-    perf_counter value. An alias in the path has been resolved to its collection; `named` is the path's own word. `access` is
-    for handlers that show only what the caller may see; whether it may call them at all is decided before.
+    """`named` and `point` (of an index: its field) are the path's variables, "" where it has none; `started` is a
+    perf_counter value. `collection` is what `named` was found to be, an alias resolved; what a handler does is held to it.
+    `access` is for handlers that show only what the caller may see; whether it may call them at all is decided before.
     """
 
-    collection: str
+    collection: Scope
     point: str
     body: bytes
     query_string: bytes

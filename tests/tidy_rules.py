@@ -68,6 +68,7 @@ PURE_MODULES = frozenset(
         *(
             "cluster/api_keys.py",
             "cluster/requests.py",
+            "cluster/scope.py",
             "cluster/shard_map.py",
             "cluster/slots.py",
             "cluster/state.py",

@@ -28,7 +28,7 @@ from cluster.shard_calls import PATIENCE_S, ShardCalls, target_of
 from cluster.state import CatalogueControl, CollectionState
 from cluster.tenants import shards_asked, split_ids
 from shards import messages
-from shards.batch import Vectors, encode_keys
+from shards.batch import Vectors
 from shards.distance import Distance, passes_threshold, scores
 from shards.filter_query import filter_query
 from shards.filters.paths import parse_path
@@ -60,12 +60,14 @@ class PointReads(ShardCalls):
     ) -> list[Record]:
         """The points of the ids, in the order asked; missing ones are left out."""
         array = key_array(keys)
-        flags = bytes([with_payload | with_vectors << 1]) + bytes(7)
+        want = Want(with_payload, with_vectors)
 
         async def ask(collection: CollectionState) -> list[Record]:
             parts = split_ids(collection, array)
-            target = target_of(collection).encode()
-            bodies = {shard_id: [target + flags, encode_keys(array[rows])] for shard_id, rows in parts.items()}
+            target = target_of(collection)
+            bodies = {
+                shard_id: messages.encode_retrieve(target, array[rows], want) for shard_id, rows in parts.items()
+            }
             replies = await self._ask(ShardRequest(Kind.RETRIEVE, bodies, messages.decode_records), deadline_s)
             return _records_in_order(replies, keys, with_vectors)
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 
 from cluster.shard_map import RowsByShard, ShardMap
 from cluster.slots import Slots, slot_of_name, slots_of
@@ -22,16 +21,15 @@ from shards.batch import PointBatch
 from shards.errors import InvalidRequest
 from shards.filter_query import filter_query
 from shards.filters.conditions import And, Field, Node, OneOf
-from shards.filters.paths import JsonPath, Step, parse_path, select, unwrap
+from shards.filters.paths import JsonPath, Step, parse_path
 from shards.point_change import ChangeKind, PointChange
 from shards.point_ids import KeyArray, key_list, point_id
+from shards.tenant_names import names_in
 
 
 def tenant_of(payload: bytes, field: JsonPath) -> str | None:
     """The tenant of a point with this payload (JSON bytes, b"" for none). Raises InvalidRequest where there are several."""
-    if not payload:
-        return None
-    names = {value for value in unwrap(select(orjson.loads(payload), field)) if isinstance(value, str)}
+    names = names_in(payload, field)
     if len(names) > 1:
         first, second = sorted(names)[:2]
         raise InvalidRequest(

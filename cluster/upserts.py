@@ -25,16 +25,15 @@ from cluster.shard_map import RowsByShard
 from cluster.state import CollectionState
 from cluster.tenants import last_rows, split_points
 from shards import messages
-from shards.batch import PointBatch, encode_batch, encode_batch_parts, encode_keys, encode_versioned_keys
+from shards.batch import PointBatch, encode_batch, encode_batch_parts, encode_versioned_keys
 from shards.errors import InvalidRequest
 from shards.filter_query import filter_query
+from shards.nearest import Want
 from shards.point_ids import KeyArray, key_list, point_id
 from shards.point_writes import PointWrite, WriteKind, WriteMode
 from shards.wire import Kind
 
 Bodies = dict[int, list[Any]]
-_IDS_ALONE = bytes(8)
-"""RETRIEVE's flags: neither payloads nor vectors."""
 LEFT_S_MIN = 0.001
 
 
@@ -93,7 +92,7 @@ class Upserts(ShardCalls):
             others = np.ones(len(keys), np.bool_)
             others[parts.get(shard_id, [])] = False
             if others.any():
-                bodies[shard_id] = [target_of(collection).encode() + _IDS_ALONE, encode_keys(keys[others])]
+                bodies[shard_id] = messages.encode_retrieve(target_of(collection), keys[others], Want())
         if not bodies:
             return {}
         replies = await self._ask(ShardRequest(Kind.RETRIEVE, bodies, messages.decode_records), deadline_s)

@@ -26,6 +26,7 @@ from cluster.requests import (
 from cluster.scope import Named, Scope, scope_of
 from cluster.shard_calls import PATIENCE_S, ShardCalls, target_of
 from cluster.state import CatalogueControl, CollectionState
+from cluster.tenant_guard import narrowed
 from cluster.tenants import shards_asked, split_ids
 from shards import messages
 from shards.batch import Vectors
@@ -33,6 +34,7 @@ from shards.distance import Distance, passes_threshold, scores
 from shards.filter_query import filter_query
 from shards.filters.paths import parse_path
 from shards.index import SearchPlan
+from shards.lookup import Which
 from shards.nearest import Want
 from shards.point_ids import key_array, key_list
 from shards.scrolling import Order, ScrollPlan
@@ -62,11 +64,11 @@ class PointReads(ShardCalls):
         array = key_array(keys)
         want = Want(with_payload, with_vectors)
 
-        async def ask(collection: CollectionState) -> list[Record]:
-            parts = split_ids(collection, array)
-            target = target_of(collection)
+        async def ask(collection: CollectionState, guard: bytes) -> list[Record]:
+            target, which = target_of(collection), Which(filter_query(guard)) if guard else None
             bodies = {
-                shard_id: messages.encode_retrieve(target, array[rows], want) for shard_id, rows in parts.items()
+                shard_id: messages.encode_retrieve(target, array[rows], want, which)
+                for shard_id, rows in split_ids(collection, array, guard).items()
             }
             replies = await self._ask(ShardRequest(Kind.RETRIEVE, bodies, messages.decode_records), deadline_s)
             return _records_in_order(replies, keys, with_vectors)
@@ -77,14 +79,15 @@ class PointReads(ShardCalls):
         """A page of points in the order of their ids, or of a payload field."""
         wanted = request.order_by
         order = wanted and Order(parse_path(wanted.field), wanted.descends, wanted.start_from)
-        query = filter_query(request.filter) if request.filter else None
         # One more than the page has, by id, tells where the next begins.
         limit = request.limit + 1 if order is None else request.limit
-        plan = ScrollPlan(limit, request.offset, query, order, Want(request.with_payload, request.with_vectors))
+        want = Want(request.with_payload, request.with_vectors)
 
-        async def ask(collection: CollectionState) -> ScrollPage:
+        async def ask(collection: CollectionState, guard: bytes) -> ScrollPage:
+            encoded = narrowed(request.filter, guard)
+            plan = ScrollPlan(limit, request.offset, filter_query(encoded) if encoded else None, order, want)
             body = messages.encode_scroll(target_of(collection), plan)
-            bodies = dict.fromkeys(shards_asked(collection, request.filter), body)
+            bodies = dict.fromkeys(shards_asked(collection, encoded), body)
             replies = await self._ask(ShardRequest(Kind.SCROLL, bodies, messages.decode_page), deadline_s)
             return merge_pages(list(replies.values()), request)
 
@@ -93,9 +96,10 @@ class PointReads(ShardCalls):
     async def count(self, about: Named, deadline_s: float, encoded_filter: bytes = b"") -> int:
         """Points of a collection, or those of them that match, exactly."""
 
-        async def ask(collection: CollectionState) -> int:
-            body = [target_of(collection).encode() + encoded_filter]
-            bodies = dict.fromkeys(shards_asked(collection, encoded_filter), body)
+        async def ask(collection: CollectionState, guard: bytes) -> int:
+            encoded = narrowed(encoded_filter, guard)
+            body = [target_of(collection).encode() + encoded]
+            bodies = dict.fromkeys(shards_asked(collection, encoded), body)
             replies = await self._ask(ShardRequest(Kind.COUNT, bodies, messages.decode_written), deadline_s)
             return sum(replies.values())
 
@@ -126,17 +130,18 @@ class PointReads(ShardCalls):
         return await self._on_current_state(key.scope, partial(self._search, request, key.deadline_s, answered))
 
     async def _search(
-        self, request: SearchRequest, deadline_s: float, answered: Answered, collection: CollectionState
+        self, request: SearchRequest, deadline_s: float, answered: Answered, collection: CollectionState, guard: bytes
     ) -> list[QueryHits]:
+        encoded = narrowed(request.filter, guard) if guard else request.filter
         spec = collection.spec
         number = spec.layout.number_of(request.vector)
         column = spec.layout.columns[number]
         ef = request.ef or spec.hnsw_of(column).ef_search
-        query = filter_query(request.filter) if request.filter else None
+        query = filter_query(encoded) if encoded else None
         plan = SearchPlan(request.k + request.offset, ef, request.exact, number, query)
         want = Want(request.with_payload, request.with_vectors)
         body = messages.encode_search(target_of(collection), plan, want, request.vectors)
-        bodies = dict.fromkeys(shards_asked(collection, request.filter), body)
+        bodies = dict.fromkeys(shards_asked(collection, encoded), body)
         replies = await self._ask(ShardRequest(Kind.SEARCH, bodies, messages.decode_hits), deadline_s)
         answered()
         hits = merge_hits(list(replies.values()), request.k, request.offset)

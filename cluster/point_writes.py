@@ -7,17 +7,19 @@ cluster/upserts.py's affair, how points are split in a collection with a tenant 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from cluster.requests import ANY_POINT, Selection, UpsertCondition, WriteReceipt
-from cluster.scope import Named
+from cluster.scope import Named, scope_of
 from cluster.state import CollectionState
-from cluster.tenants import check_change, shards_asked, split_ids
+from cluster.tenant_guard import narrowed
+from cluster.tenants import checked_change, shards_asked, split_ids
 from cluster.upserts import Bodies, Upserts, batch_bodies
 from shards import messages
 from shards.batch import PointBatch, encode_keys
 from shards.errors import Conflict
 from shards.field_schema import FieldSchema
-from shards.filter_query import FilterQuery, filter_query
+from shards.filter_query import filter_query
 from shards.filters.indexes import FieldKind
 from shards.point_change import PointChange
 from shards.point_ids import key_array
@@ -38,18 +40,19 @@ class PointWrites(Upserts):
         Points that do not exist are passed over.
         """
 
-        def bodies(collection: CollectionState) -> Bodies:
-            return batch_bodies(WriteKind.VECTORS, batch, split_ids(collection, batch.keys), condition)
+        def bodies(collection: CollectionState, guard: bytes) -> Bodies:
+            parts = split_ids(collection, batch.keys, guard)
+            return batch_bodies(WriteKind.VECTORS, batch, parts, condition._replace(guard=guard))
 
         return await self._write(about, Kind.WRITE, bodies, deadline_s)
 
     async def delete(self, about: Named, selection: Selection, deadline_s: float) -> WriteReceipt:
         """Delete points; ids that do not exist are no error."""
-        if selection.keys is None:
+        if selection.keys is None or scope_of(about).tenants:
             return await self._write_selected(about, selection, PointWrite(WriteKind.DELETE), deadline_s)
         array = key_array(selection.keys)
 
-        def bodies(collection: CollectionState) -> Bodies:
+        def bodies(collection: CollectionState, _: bytes) -> Bodies:
             parts = split_ids(collection, array)
             return {shard_id: [encode_keys(array[rows])] for shard_id, rows in parts.items()}
 
@@ -58,17 +61,15 @@ class PointWrites(Upserts):
     async def change(
         self, about: Named, selection: Selection, change: PointChange, deadline_s: float
     ) -> WriteReceipt:
-        """Change points that exist; others are passed over. Raises InvalidRequest where the change reaches the collection's
-        tenant field.
-        """
+        """Change points that exist; others are passed over. Raises InvalidRequest where a point would get another tenant."""
         return await self._write_selected(about, selection, PointWrite(WriteKind.CHANGE, change=change), deadline_s)
 
     async def create_index(self, about: Named, field: str, schema: FieldSchema, deadline_s: float) -> None:
         """Declare a payload field (a path), of every shard. Harmless to repeat; another schema replaces the first.
 
         A keyword field with `is_tenant` becomes the collection's tenant field (cluster/tenants.py), for good, if the
-        collection holds no point; where it holds some the field is declared and points stay where their ids say. Raises
-        InvalidRequest where another field is it already, Conflict where points came in at the same moment.
+        collection holds no point; where it holds some it says whose a point is, and points stay where their ids say.
+        Raises InvalidRequest where another field is it already, Conflict where points came in at the same moment.
         """
         if schema.is_tenant and schema.kind is FieldKind.KEYWORD:
             await self._route_by(about, field, deadline_s)
@@ -81,17 +82,16 @@ class PointWrites(Upserts):
     async def _route_by(self, about: Named, field: str, deadline_s: float) -> None:
         point_count = await self._count_all(about, deadline_s)
         collection = self.collection(about)  # the newest that shards answer to, now
-        if collection.tenant_field is None and point_count:
-            return
-        await self.catalogue.set_tenant_field(collection.name, field, deadline_s)
-        if collection.tenant_field is not None:
+        moves_points = collection.tenant_field is not None or not point_count
+        await self.catalogue.set_tenant_field(collection.name, field, moves_points, deadline_s)
+        if collection.tenant_field is not None or not moves_points:
             return
         # No shard takes a write by the older split any more; those that it took before stand in front of this one.
         nothing = PointWrite(WriteKind.DELETE, body=encode_keys(key_array([])))
         await self._write(
             about,
             Kind.WRITE,
-            lambda state: {shard_id: [nothing.encode()] for shard_id in state.shard_map.shard_ids},
+            lambda state, _: {shard_id: [nothing.encode()] for shard_id in state.shard_map.shard_ids},
             deadline_s,
         )
         if came_in := await self._count_all(about, deadline_s):
@@ -111,28 +111,28 @@ class PointWrites(Upserts):
     async def _write_selected(
         self, about: Named, selection: Selection, write: PointWrite, deadline_s: float
     ) -> WriteReceipt:
-        def bodies(collection: CollectionState) -> Bodies:
+        def bodies(collection: CollectionState, guard: bytes) -> Bodies:
+            query = filter_query(guard) if guard else None
+            guarded = replace(write, guard=query)
             if write.change is not None:
-                check_change(write.change, collection.tenant_field)
+                field = collection.owner_field if guard else collection.tenant_field
+                guarded = replace(guarded, change=checked_change(write.change, field))
             if selection.keys is None:
-                encoded = [_with(write, query=filter_query(selection.filter or EVERY_POINT)).encode()]
-                return dict.fromkeys(shards_asked(collection, selection.filter or b""), encoded)
+                encoded = [replace(guarded, filter=filter_query(selection.filter or EVERY_POINT)).encode()]
+                return dict.fromkeys(shards_asked(collection, narrowed(selection.filter or b"", guard)), encoded)
             array = key_array(selection.keys)
-            parts = split_ids(collection, array)
+            parts = split_ids(collection, array, guard)
             return {
-                shard_id: [_with(write, body=encode_keys(array[rows])).encode()] for shard_id, rows in parts.items()
+                shard_id: [replace(guarded, body=encode_keys(array[rows])).encode()]
+                for shard_id, rows in parts.items()
             }
 
         return await self._write(about, Kind.WRITE, bodies, deadline_s)
 
     async def _write(
-        self, about: Named, kind: Kind, bodies_of: Callable[[CollectionState], Bodies], deadline_s: float
+        self, about: Named, kind: Kind, bodies_of: Callable[[CollectionState, bytes], Bodies], deadline_s: float
     ) -> WriteReceipt:
-        async def ask(collection: CollectionState) -> WriteReceipt:
-            return await self._write_parts(collection, kind, bodies_of(collection), deadline_s)
+        async def ask(collection: CollectionState, guard: bytes) -> WriteReceipt:
+            return await self._write_parts(collection, kind, bodies_of(collection, guard), deadline_s)
 
         return await self._on_current_state(about, ask)
-
-
-def _with(write: PointWrite, query: FilterQuery | None = None, body: bytes = b"") -> PointWrite:
-    return PointWrite(write.kind, write.mode, query, write.change, body)

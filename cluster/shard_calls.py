@@ -19,6 +19,7 @@ from cluster.gather import Outcome
 from cluster.scope import Named, check_same, scope_of
 from cluster.shard_client import ShardClient
 from cluster.state import CatalogueControl, ClusterState, CollectionState
+from cluster.tenant_guard import check_whole, guard_of
 from shards.errors import NotFound, ShoalError, StaleEpoch, Unavailable
 from shards.messages import Target
 from shards.wire import Kind
@@ -78,9 +79,10 @@ class ShardCalls:
     async def _ask_all(
         self, about: Named, kind: Kind, decode: Callable[[memoryview], T], deadline_s: float, rest: bytes = b""
     ) -> Mapping[int, T]:
-        """Ask every shard of a collection the same."""
+        """Ask every shard of a collection the same, about the whole of it. Raises Forbidden for a scope with tenants."""
+        check_whole(scope_of(about))
 
-        async def ask(collection: CollectionState) -> Mapping[int, T]:
+        async def ask(collection: CollectionState, _: bytes) -> Mapping[int, T]:
             body = [target_of(collection).encode() + rest]
             return await self._ask(
                 ShardRequest(kind, dict.fromkeys(collection.shard_map.shard_ids, body), decode), deadline_s
@@ -94,13 +96,19 @@ class ShardCalls:
             raise _failure(outcome)
         return outcome.replies
 
-    async def _on_current_state(self, about: Named, ask: Callable[[CollectionState], Awaitable[T]]) -> T:
-        """Ask with the state we know; where it turns out to be old, once more with the newest, of the same collection."""
+    async def _on_current_state(self, about: Named, ask: Callable[[CollectionState, bytes], Awaitable[T]]) -> T:
+        """Ask with the state we know; where it turns out to be old, once more with the newest, of the same collection. `ask`
+        gets the collection, and the guard (cluster/tenant_guard.py) within which it has to stay. Everything that is asked of
+        points goes through here.
+        """
+        scope = scope_of(about)
         try:
-            return await ask(self.collection(about))
+            collection = self.collection(scope)
+            return await ask(collection, guard_of(scope, collection))
         except (StaleEpoch, NotFound):
             await self.catalogue.refresh()
-            return await ask(self.collection(about))
+            collection = self.collection(scope)
+            return await ask(collection, guard_of(scope, collection))
 
     def _take(self, state: ClusterState) -> None:
         if self._state is not None and state.version <= self._state.version:

@@ -72,6 +72,7 @@ PURE_MODULES = frozenset(
             "cluster/shard_map.py",
             "cluster/slots.py",
             "cluster/state.py",
+            "cluster/tenant_guard.py",
         ),
         "deployments/openapi_words.py",
     }

@@ -39,7 +39,8 @@ class HttpContext:
 class Request:
     """`named` and `point` (of an index: its field) are the path's variables, "" where it has none; `started` is a
     perf_counter value. `collection` is what `named` was found to be, an alias resolved; what a handler does is held to it.
-    `access` is for handlers that show only what the caller may see; whether it may call them at all is decided before.
+    `access` is for handlers that show only what the caller may see; whether it may call them at all is decided before,
+    and so are `tenants`, to whose points alone the request is kept, where it names any.
     """
 
     collection: Scope
@@ -49,6 +50,7 @@ class Request:
     started: float
     named: str = ""
     access: Access = EVERYTHING
+    tenants: tuple[str, ...] = ()
 
     def parameters(self) -> dict[str, str]:
         """The query parameters; of one that is repeated, the last."""

@@ -34,6 +34,8 @@ from cluster.requests import (
 from cluster.scope import Named, check_same, scope_of
 from cluster.shard_map import even_map
 from cluster.state import ClusterState, CollectionState, ShardAddress, ShardState
+from cluster.tenant_guard import check_own, check_whole, guard_of, narrowed
+from cluster.tenants import checked_change
 from shards.batch import PointBatch, Vectors
 from shards.distance import exact_distances, passes_threshold, scores
 from shards.errors import Conflict, InvalidRequest, NotFound
@@ -44,7 +46,9 @@ from shards.filters.paths import parse_path, select, unwrap
 from shards.filters.semantics import Identity, matches
 from shards.point_change import ChangeKind, PointChange, changed_payload, decode_change
 from shards.point_ids import key_list
+from shards.point_writes import foreign_id
 from shards.schema import CollectionSpec
+from shards.tenant_names import names_in
 from shards.vector_layout import VectorColumn, VectorLayout
 
 _LIMITS = FilterLimits(filter_conditions_max=100_000, filter_depth_max=50)
@@ -87,7 +91,8 @@ class FakePointReads:
     async def retrieve(
         self, about: Named, keys: list[int], with_payload: bool, with_vectors: bool, deadline_s: float
     ) -> list[Record]:
-        points, _ = self._called(about, deadline_s)
+        self._called(about, deadline_s)
+        points = self._matching(about, b"")
         return [_record(key, points[key], with_payload, with_vectors) for key in keys if key in points]
 
     async def count(self, about: Named, deadline_s: float, encoded_filter: bytes = b"") -> int:
@@ -127,6 +132,7 @@ class FakePointReads:
         return SearchAnswer(found, 1.0)
 
     async def statistics(self, about: Named, deadline_s: float) -> list[CollectionStatistics]:
+        check_whole(scope_of(about))
         points, _ = self._called(about, deadline_s)
         count = len(points)
         fields = {
@@ -153,8 +159,10 @@ class FakePointReads:
         return self.points[scope_of(about).name], layout
 
     def _matching(self, about: Named, encoded_filter: bytes) -> Points:
+        """The points that match, of those that the scope may touch."""
         points = self.points[scope_of(about).name]
-        return {key: point for key, point in points.items() if self._matches(about, encoded_filter, key)}
+        narrow = narrowed(encoded_filter, guard_of(scope_of(about), self.collection(about)))
+        return {key: point for key, point in points.items() if self._matches(about, narrow, key)}
 
     def _matches(self, about: Named, encoded_filter: bytes, key: int) -> bool:
         if not encoded_filter:
@@ -173,6 +181,12 @@ class FakePointWrites(FakePointReads):
         self, about: Named, batch: PointBatch, deadline_s: float, condition: UpsertCondition = ANY_POINT
     ) -> WriteReceipt:
         points, _ = self._called(about, deadline_s)
+        if guard := guard_of(scope_of(about), self.collection(about)):
+            check_own(batch, guard, scope_of(about))
+            own = self._matching(about, b"")
+            for key in key_list(batch.keys):
+                if key in points and key not in own:
+                    raise foreign_id(key)
         self.lsn += 1
         for row, key in enumerate(key_list(batch.keys)):
             if condition.mode == ("insert_only" if key in points else "update_only"):
@@ -192,7 +206,12 @@ class FakePointWrites(FakePointReads):
         self, about: Named, selection: Selection, change: PointChange, deadline_s: float
     ) -> WriteReceipt:
         points, layout = self._called(about, deadline_s)
-        change = decode_change(change.encode())
+        state = self.collection(about)
+        field = state.owner_field if scope_of(about).tenants else state.tenant_field
+        change = decode_change(checked_change(change, field).encode())
+        for key in self._selected(about, selection) if change.keeps else []:
+            if changes_owner(points[key].payload, change):
+                raise InvalidRequest(f"`{change.keeps}` of point {key} is another")
         self.lsn += 1
         for key in self._selected(about, selection):
             vector = points[key].vector.copy()
@@ -205,25 +224,34 @@ class FakePointWrites(FakePointReads):
     async def update_vectors(
         self, about: Named, batch: PointBatch, deadline_s: float, condition: UpsertCondition = ANY_POINT
     ) -> WriteReceipt:
-        points, _ = self._called(about, deadline_s)
+        self._called(about, deadline_s)
+        points = self.points[scope_of(about).name]
+        own = self._matching(about, b"")
         self.lsn += 1
         for row, key in enumerate(key_list(batch.keys)):
-            if key in points and self._matches(about, condition.filter, key):
+            if key in own and self._matches(about, condition.filter, key):
                 given, point = batch.vectors[row], points[key]
                 points[key] = FakePoint(np.where(np.isnan(given), point.vector, given), point.payload, self.lsn)
         return WriteReceipt(self.lsn)
 
     async def create_index(self, about: Named, field: str, schema: FieldSchema, deadline_s: float) -> None:
+        check_whole(scope_of(about))
         self._called(about, deadline_s)
-        self.fields[scope_of(about).name][field] = schema
+        name = scope_of(about).name
+        if schema.is_tenant:
+            declared = "late_tenant_field" if self.points[name] else "tenant_field"
+            self.held[name] = self.held[name].model_copy(update={declared: field})
+        self.fields[name][field] = schema
 
     async def delete_index(self, about: Named, field: str, deadline_s: float) -> bool:
+        check_whole(scope_of(about))
         self._called(about, deadline_s)
         return self.fields[scope_of(about).name].pop(field, None) is not None
 
     def _selected(self, about: Named, selection: Selection) -> list[int]:
         if selection.keys is not None:
-            return [key for key in selection.keys if key in self.points[scope_of(about).name]]
+            own = self._matching(about, b"")
+            return [key for key in selection.keys if key in own]
         assert selection.filter is not None
         return list(self._matching(about, selection.filter))
 
@@ -289,6 +317,12 @@ class FakeCluster(FakePointWrites):
         self.points.pop(name, None)
         self.aliases = {alias: target for alias, target in self.aliases.items() if target != name}
         return self.held.pop(name, None) is not None
+
+
+def changes_owner(payload: bytes, change: PointChange) -> bool:
+    """Whether the change gives the point other names than it has in what the change has to keep."""
+    field = parse_path(change.keeps or "")
+    return names_in(changed_payload(payload, change), field) != names_in(payload, field)
 
 
 def _record(key: int, point: FakePoint, with_payload: bool, with_vectors: bool) -> Record:

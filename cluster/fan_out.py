@@ -10,13 +10,14 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import Any, NamedTuple
 
 from cluster.gather import NO_LATENCIES, Cancel, Commands, Complete, Gather, Outcome, Policy, Send
 from cluster.gather_counts import GatherCounts
 from cluster.hedging import Hedging
 from cluster.latency import Latency
+from cluster.search_times import FanOutTimes
 from cluster.shard_client import ShardClient
 from shards.errors import ShardUnavailable, ShoalError
 from shards.wire import Frame, Kind
@@ -26,11 +27,12 @@ Clients = Mapping[int, ShardClient]
 
 
 class ShardRequest(NamedTuple):
-    """What to send, the bodies by shard, and how to read an answer."""
+    """What to send, the bodies by shard, and how to read an answer. `times`: filled where it is given."""
 
     kind: Kind
     bodies: Mapping[int, list[Any]]
     decode: Callable[[memoryview], Any]
+    times: FanOutTimes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,8 @@ class _FanOut:
         self._timers: list[asyncio.TimerHandle] = []
         self.done: asyncio.Future[Outcome] = self._loop.create_future()
         self._enact(self._gather.start())
+        if request.times is not None:
+            request.times.sent = perf_counter()
 
     def clean_up(self) -> None:
         """Call off whatever is still open."""
@@ -115,7 +119,10 @@ class _FanOut:
         now = monotonic()
         if not isinstance(got, ShoalError):
             try:
-                self._enact(self._gather.on_reply(shard_id, self._request.decode(got.body), now, replica))
+                decoded = self._request.decode(got.body)
+                if self._request.times is not None:
+                    self._request.times.shards.append((shard_id, perf_counter()))
+                self._enact(self._gather.on_reply(shard_id, decoded, now, replica))
                 return
             except ShoalError as error:
                 got = error

@@ -5,12 +5,12 @@ content with less than every shard (`min_coverage`) may be answered without some
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from time import perf_counter
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from cluster.batching import Answered, SearchBatcher
 from cluster.coverage import missing_of
@@ -27,14 +27,19 @@ from cluster.requests import (
     SearchAnswer,
     SearchRequest,
 )
+from cluster.scope import Named, Scope, scope_of
+from cluster.search_times import FanOutTimes, SearchTimes
 from cluster.shard_calls import PATIENCE_S, STRAGGLER_WAIT_S, ShardCalls, countdown, target_of
 from cluster.shard_search import shard_search
 from cluster.state import CatalogueControl, CollectionState
+from cluster.tenant_guard import narrowed
 from cluster.tenants import shards_asked, split_ids
 from shards import messages
-from shards.batch import Vectors, encode_keys
+from shards.batch import Vectors
+from shards.errors import ShoalError
 from shards.filter_query import filter_query
 from shards.filters.paths import parse_path
+from shards.lookup import Which
 from shards.nearest import Want
 from shards.point_ids import key_array, key_list
 from shards.scrolling import Order, ScrollPlan
@@ -44,17 +49,18 @@ from shards.wire import Kind
 class _SearchKey(NamedTuple):
     """What searches have in common that leave together. `parameters`: a SearchRequest without its vectors."""
 
-    name: str
+    scope: Scope
     dim: int
     parameters: tuple[Any, ...]
     deadline_s: float
 
 
 class _Found(NamedTuple):
-    """What one query found. `outcome` is shared by all queries that left together."""
+    """What one query found, and when; `outcome` and `times` are shared by all queries that left together."""
 
     hits: QueryHits
     outcome: Outcome
+    times: tuple[FanOutTimes, float, float]
 
 
 class _Way(NamedTuple):
@@ -78,35 +84,38 @@ class PointReads(ShardCalls):
         self._searches: SearchBatcher[_SearchKey, _Found] = SearchBatcher(self._search_alike)
 
     async def retrieve(
-        self, name: str, keys: list[int], with_payload: bool, with_vectors: bool, deadline_s: float
+        self, about: Named, keys: list[int], with_payload: bool, with_vectors: bool, deadline_s: float
     ) -> list[Record]:
         """The points of the ids, in the order asked; missing ones are left out."""
         array = key_array(keys)
-        flags = bytes([with_payload | with_vectors << 1]) + bytes(7)
+        want = Want(with_payload, with_vectors)
         left_s = countdown(deadline_s)
 
-        async def ask(collection: CollectionState) -> list[Record]:
-            parts = split_ids(collection, array)
-            target = target_of(collection).encode()
-            bodies = {shard_id: [target + flags, encode_keys(array[rows])] for shard_id, rows in parts.items()}
+        async def ask(collection: CollectionState, guard: bytes) -> list[Record]:
+            target, which = target_of(collection), Which(filter_query(guard)) if guard else None
+            bodies = {
+                shard_id: messages.encode_retrieve(target, array[rows], want, which)
+                for shard_id, rows in split_ids(collection, array, guard).items()
+            }
             replies = await self._ask(ShardRequest(Kind.RETRIEVE, bodies, messages.decode_records), left_s())
             return _records_in_order(replies, keys, with_vectors)
 
-        return await self._on_current_state(name, ask, left_s) if keys else []
+        return await self._on_current_state(about, ask, left_s) if keys else []
 
-    async def scroll(self, name: str, request: ScrollRequest, deadline_s: float) -> ScrollPage:
+    async def scroll(self, about: Named, request: ScrollRequest, deadline_s: float) -> ScrollPage:
         """A page of points in the order of their ids, or of a payload field."""
         wanted = request.order_by
         order = wanted and Order(parse_path(wanted.field), wanted.descends, wanted.start_from)
-        query = filter_query(request.filter) if request.filter else None
         # One more than the page has, by id, tells where the next begins.
         limit = request.limit + 1 if order is None else request.limit
-        plan = ScrollPlan(limit, request.offset, query, order, Want(request.with_payload, request.with_vectors))
+        want = Want(request.with_payload, request.with_vectors)
         left_s = countdown(deadline_s)
 
-        async def ask(collection: CollectionState) -> ScrollPage:
+        async def ask(collection: CollectionState, guard: bytes) -> ScrollPage:
+            encoded = narrowed(request.filter, guard)
+            plan = ScrollPlan(limit, request.offset, filter_query(encoded) if encoded else None, order, want)
             body = messages.encode_scroll(target_of(collection), plan)
-            bodies = dict.fromkeys(shards_asked(collection, request.filter), body)
+            bodies = dict.fromkeys(shards_asked(collection, encoded), body)
             shard_request = ShardRequest(Kind.SCROLL, bodies, messages.decode_page)
             outcome = await self._ask_for_enough(shard_request, left_s(), request.min_coverage)
             page = merge_pages(list(outcome.replies.values()), request)
@@ -114,68 +123,85 @@ class PointReads(ShardCalls):
                 return page
             return replace(page, coverage=outcome.coverage, missing=missing_of(outcome))
 
-        return await self._on_current_state(name, ask, left_s)
+        return await self._on_current_state(about, ask, left_s)
 
     async def count(
-        self, name: str, deadline_s: float, encoded_filter: bytes = b"", min_coverage: float = 1.0
+        self, about: Named, deadline_s: float, encoded_filter: bytes = b"", min_coverage: float = 1.0
     ) -> PointCount:
         """Points of a collection, or those of them that match, exactly."""
         left_s = countdown(deadline_s)
 
-        async def ask(collection: CollectionState) -> PointCount:
-            body = [target_of(collection).encode() + encoded_filter]
-            bodies = dict.fromkeys(shards_asked(collection, encoded_filter), body)
+        async def ask(collection: CollectionState, guard: bytes) -> PointCount:
+            encoded = narrowed(encoded_filter, guard)
+            body = [target_of(collection).encode() + encoded]
+            bodies = dict.fromkeys(shards_asked(collection, encoded), body)
             shard_request = ShardRequest(Kind.COUNT, bodies, messages.decode_written)
             outcome = await self._ask_for_enough(shard_request, left_s(), min_coverage)
             return PointCount(sum(outcome.replies.values()), outcome.coverage, missing_of(outcome))
 
-        return await self._on_current_state(name, ask, left_s)
+        return await self._on_current_state(about, ask, left_s)
 
-    async def statistics(self, name: str, deadline_s: float) -> list[CollectionStatistics]:
+    async def statistics(self, about: Named, deadline_s: float) -> list[CollectionStatistics]:
         """What each shard says of its part, by shard id."""
-        replies = await self._ask_all(name, Kind.STATISTICS, messages.decode_json, deadline_s)
+        replies = await self._ask_all(about, Kind.STATISTICS, messages.decode_json, deadline_s)
         return [CollectionStatistics(**replies[shard_id]) for shard_id in sorted(replies)]
 
-    async def search(self, name: str, request: SearchRequest, deadline_s: float) -> SearchAnswer:
+    async def search(self, about: Named, request: SearchRequest, deadline_s: float) -> SearchAnswer:
         """The nearest points to each query. Searches that ask alike share their way (cluster/batching.py)."""
-        key = _SearchKey(name, request.vectors.shape[1], request[1:], deadline_s)
+        key = _SearchKey(scope_of(about), request.vectors.shape[1], request[1:], deadline_s)
+        entered = perf_counter()
         found = await self._searches.search(key, request.vectors)
-        hits = [one.hits for one in found]
-        outcome = found[0].outcome  # of all of them: they left together
-        return (
-            SearchAnswer(hits, outcome.coverage, missing_of(outcome)) if outcome.failures else SearchAnswer(hits, 1.0)
+        _, outcome, times = found[0]  # all of them left together
+        return SearchAnswer(
+            [one.hits for one in found], outcome.coverage, SearchTimes(entered, *times), missing_of(outcome)
         )
 
-    async def probe(self, deadline_s: float) -> None:
-        """A real search against every shard of some collection; where there is none, a ping of every shard."""
-        names = sorted(name for name, collection in self.state.collections.items() if collection.spec.vectors)
-        if names:
-            vector = self.collection(names[0]).spec.layout.columns[0]
-            query = np.full((1, vector.size), vector.size**-0.5, np.float32)
-            await self.search(names[0], SearchRequest(query, k=1, vector=vector.name), deadline_s)
-        bodies: dict[int, list[Any]] = {shard.shard_id: [] for shard in self.state.shards}
-        await self._ask(ShardRequest(Kind.PING, bodies, bytes), deadline_s)
+    async def silent_shards(self, deadline_s: float) -> dict[int, ShoalError]:
+        """What became of a ping of every shard, of those that did not answer it."""
+
+        async def ping(shard_id: int) -> None:
+            await self._ask(ShardRequest(Kind.PING, {shard_id: []}, bytes), deadline_s)
+
+        shard_ids = [shard.shard_id for shard in self.state.shards]
+        found = await asyncio.gather(*map(ping, shard_ids), return_exceptions=True)
+        failed = {}
+        for shard_id, result in zip(shard_ids, found, strict=True):
+            if isinstance(result, ShoalError):
+                failed[shard_id] = result
+            elif result is not None:
+                raise result
+        return failed
 
     async def _search_alike(
         self, key: _SearchKey, vectors: Vectors, answered: Answered, waited_s: float
     ) -> list[_Found]:
         request = SearchRequest(vectors, *key.parameters)
         left_s = countdown(key.deadline_s - waited_s)
-        return await self._on_current_state(key.name, partial(self._search, request, _Way(left_s, answered)), left_s)
+        return await self._on_current_state(key.scope, partial(self._search, request, _Way(left_s, answered)), left_s)
 
-    async def _search(self, request: SearchRequest, way: _Way, collection: CollectionState) -> list[_Found]:
+    async def _search(
+        self, request: SearchRequest, way: _Way, collection: CollectionState, guard: bytes
+    ) -> list[_Found]:
+        times = FanOutTimes(perf_counter())
+        if guard:
+            request = request._replace(filter=narrowed(request.filter, guard))
         search = shard_search(collection, request, target_of(collection))
         bodies = dict.fromkeys(shards_asked(collection, request.filter), search.body())
-        asked = ShardRequest(Kind.SEARCH, bodies, messages.decode_hits)
+        asked = ShardRequest(Kind.SEARCH, bodies, messages.decode_hits, times)
         outcome = await self._ask_for_enough(asked, way.left_s(), request.min_coverage)
+        answered_at = perf_counter()
         way.answered()
         merged = search.merge(outcome.replies)
         shard_ids, queries = search.cut_short(outcome.replies, merged)
         if queries:
             self.gather_counts.refetches += 1
-            again = asked._replace(bodies=dict.fromkeys(shard_ids, search.whole_body(queries)))
+            again = ShardRequest(
+                Kind.SEARCH, dict.fromkeys(shard_ids, search.whole_body(queries)), messages.decode_hits
+            )
             merged = search.complete(merged, queries, outcome.replies, await self._ask(again, way.left_s()))
-        return [_Found(hits, outcome) for hits in search.cut_at_threshold(merged)]
+        hits = search.cut_at_threshold(merged)
+        common = (times, answered_at, perf_counter())
+        return [_Found(one, outcome, common) for one in hits]
 
 
 def _records_in_order(replies: Mapping[int, Any], keys: list[int], with_vectors: bool) -> list[Record]:

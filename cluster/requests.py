@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from cluster.search_times import SearchTimes
 from shards.batch import Vectors
 from shards.vector_layout import UNNAMED
 
@@ -70,11 +71,13 @@ class QueryHits(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class SearchAnswer:
     """Merged hits of each query, offset applied. `coverage`: the fraction of the asked shards that answered, 0 to 1;
-    `missing`: the others. An answer without all of them is never to be kept.
+    `missing`: the others. An answer without all of them is never to be kept. `times`: when it was where; None where nobody
+    took them.
     """
 
     hits: list[QueryHits]
     coverage: float
+    times: SearchTimes | None = None
     missing: tuple[MissingShard, ...] = ()
 
 
@@ -180,11 +183,18 @@ class Selection(NamedTuple):
 
 class UpsertCondition(NamedTuple):
     """Which points of an upsert are written. `mode`: "upsert", "insert_only" (ids that are new), "update_only" (ids that
-    exist). `filter`: of points that exist only those that match it, as they are before.
+    exist). `filter`: of points that exist only those that match it, as they are before. `guard`: see shards/point_writes.py.
+    Both are encoded filters, b"" for none.
     """
 
     mode: str = "upsert"
     filter: bytes = b""
+    guard: bytes = b""
+
+    @property
+    def is_met_by_all(self) -> bool:
+        """Whether every point is written, if the guard allows any."""
+        return self.mode == "upsert" and not self.filter
 
 
 ANY_POINT = UpsertCondition()

@@ -10,6 +10,7 @@ import asyncio
 from typing import NamedTuple
 
 from cluster.requests import MissingShard, ScrollRequest, SearchRequest
+from cluster.search_times import SearchTimes
 from deployments.http_filters import NO_FILTER, encoded_filter
 from deployments.http_json import Point, dump, parse_body, records, scored_points, scores_of
 from deployments.http_message import HttpContext, Reply, Request, coverage_json, success
@@ -47,11 +48,12 @@ class _Plan(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """The points that a query found, and whose answers they are: see SearchAnswer."""
+    """The points that a query found; the rest as of a SearchAnswer."""
 
     points: list[Point]
     coverage: float
     missing: tuple[MissingShard, ...]
+    times: SearchTimes | None = None
 
 
 class _Shown(NamedTuple):
@@ -64,15 +66,17 @@ class _Shown(NamedTuple):
 async def query_points(context: HttpContext, request: Request) -> Reply:
     """POST /collections/{c}/points/query"""
     body = parse_body(QueryBody, request.body)
-    points, coverage, missing = await _search_one(context, request, body)
-    return success(request, b'{"points":%b}' % dump(points), coverage_json(coverage, missing))
+    found = await _search_one(context, request, body)
+    reply = success(request, b'{"points":%b}' % dump(found.points), coverage_json(found.coverage, found.missing))
+    return _timed(context, request, found.times, reply)
 
 
 async def search_points(context: HttpContext, request: Request) -> Reply:
     """POST /collections/{c}/points/search, the older form of a query by vector"""
     legacy = parse_body(LegacySearchBody, request.body)
-    points, coverage, missing = await _search_one(context, request, _as_query(legacy))
-    return success(request, dump(points), coverage_json(coverage, missing))
+    found = await _search_one(context, request, _as_query(legacy))
+    reply = success(request, dump(found.points), coverage_json(found.coverage, found.missing))
+    return _timed(context, request, found.times, reply)
 
 
 async def query_points_batch(context: HttpContext, request: Request) -> Reply:
@@ -115,7 +119,9 @@ async def query_points_batch(context: HttpContext, request: Request) -> Reply:
         distance = searched_vector(spec, plan.vector).distance
         for hits, found_scores, place in zip(answer.hits, scores_of(answer.hits, distance), places, strict=True):
             results[place]["points"] = scored_points(hits, found_scores, *shown[place])
-    return success(request, dump(results), coverage_json(*_least(said)))
+    reply = success(request, dump(results), coverage_json(*_least(said)))
+    last = max((answer.times for answer in answers if answer.times), key=lambda times: times.merged, default=None)
+    return _timed(context, request, last, reply)
 
 
 def _pack_group(queries: list[list[float]], places: list[int], column: VectorColumn) -> Vectors:
@@ -136,7 +142,16 @@ async def _search_one(context: HttpContext, request: Request, body: QueryBody) -
     deadline_s = request.deadline_s(context.limits)
     answer = await context.cluster.search(request.collection, SearchRequest(vectors, *plan), deadline_s)
     (found_scores,) = scores_of(answer.hits, column.distance)
-    return _Found(scored_points(answer.hits[0], found_scores, *shown), answer.coverage, answer.missing)
+    points = scored_points(answer.hits[0], found_scores, *shown)
+    return _Found(points, answer.coverage, answer.missing, answer.times)
+
+
+def _timed(context: HttpContext, request: Request, times: SearchTimes | None, reply: Reply) -> Reply:
+    """The reply, which is made now; where its time went is counted."""
+    if times is not None:
+        request.times = times
+        context.observed.phases.observe(request.started, times)
+    return reply
 
 
 async def _first_points(context: HttpContext, request: Request, plan: _Plan, shown: _Shown) -> _Found:

@@ -58,6 +58,8 @@ async def fan_out(clients: Clients, request: ShardRequest, deadline_s: float, te
 
 
 class _FanOut:
+    __slots__ = ("_clients", "_deadline_at", "_gather", "_loop", "_request", "_sent", "_terms", "_timers", "done")
+
     def __init__(self, clients: Clients, request: ShardRequest, deadline_s: float, terms: Terms) -> None:
         self._loop = asyncio.get_running_loop()
         self._clients = clients
@@ -79,8 +81,9 @@ class _FanOut:
         """Call off whatever is still open."""
         for timer in self._timers:
             timer.cancel()
-        for _, client, request_id in self._sent:
-            self._terms.counts.cancels_sent += client.cancel(request_id)
+        if not self._gather.is_whole:
+            for _, client, request_id in self._sent:
+                self._terms.counts.cancels_sent += client.cancel(request_id)
 
     def _enact(self, commands: Commands) -> None:
         for command in commands:

@@ -127,6 +127,11 @@ class Gather:
     failures: dict[int, ShoalError] = field(default_factory=dict)
     stragglers_until: float | None = None
 
+    @property
+    def is_whole(self) -> bool:
+        """Every shard has answered, and nothing that was sent is still open."""
+        return not self.open and not self.failures and self.hedging is None
+
     def start(self) -> Commands:
         """The first sends."""
         if self.hedging is not None:
@@ -141,13 +146,14 @@ class Gather:
         if shard is None:
             return ()
         self.replies[shard_id] = reply
-        latency = self.latencies.get(shard_id)
-        if latency is not None and shard.last_error is None:
+        if shard.last_error is None and (latency := self.latencies.get(shard_id)) is not None:
             latency.observe(now - self.started_at)
-        settled = () if shard.hedge is None else self._settle_hedge(shard_id, shard, replica)
+        commands: Commands = ()
         if not self.open:
-            return (*settled, self._complete())
-        return settled if self.policy.min_coverage >= 1.0 else (*settled, *self._give_up_stragglers(now))
+            commands = (self._complete(),)
+        elif self.policy.min_coverage < 1.0:
+            commands = self._give_up_stragglers(now)
+        return commands if shard.hedge is None else (*self._settle_hedge(shard_id, shard, replica), *commands)
 
     def on_failure(self, shard_id: int, error: ShoalError, now: float, replica: int = 0) -> Commands:
         """A shard refused, or could not be reached."""

@@ -37,6 +37,8 @@ PATIENCE_S = 15.0
 STRAGGLER_WAIT_S = 0.05
 """How long a request whose caller takes less than everything waits for the rest, at least."""
 LEFT_S_MIN = 0.001
+TIMED_EVERY = 8
+"""Of so many searches one tells how long shards take: 0.4 us a shard."""
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -56,7 +58,8 @@ class ShardCalls:
         self._secret = secret
         self._latencies: dict[int, Latency] = {}
         self._terms = Terms(Policy(patience_s, straggler_wait_s=straggler_wait_s))
-        self._search_terms = replace(self._terms, latencies=self._latencies)
+        self._timed_terms = replace(self._terms, latencies=self._latencies)
+        self._until_timed = TIMED_EVERY
         self._state: ClusterState | None = None
         self._clients: dict[int, ShardClient] = {}
         self._watch_task: asyncio.Task[None] | None = None
@@ -86,14 +89,14 @@ class ShardCalls:
 
     @property
     def latencies(self) -> Mapping[int, Latency]:
-        """How long each shard takes to answer searches, by shard id."""
+        """How long each shard takes to answer searches, by shard id; from one search in TIMED_EVERY."""
         return self._latencies
 
     def set_budget_factor(self, factor: float) -> None:
         """From now on requests have this part (0 to 1) of their retries and hedges: less while shards are in trouble."""
         policy = replace(self._terms.policy, budget_factor=factor)
         self._terms = replace(self._terms, policy=policy)
-        self._search_terms = replace(self._search_terms, policy=policy)
+        self._timed_terms = replace(self._timed_terms, policy=policy)
 
     @property
     def state(self) -> ClusterState:
@@ -135,9 +138,14 @@ class ShardCalls:
         return outcome.replies
 
     async def _ask_for_enough(self, request: ShardRequest, deadline_s: float, min_coverage: float) -> Outcome:
-        """The same, where `min_coverage` (0 to 1) of the shards is enough. How long searches take is kept."""
-        terms = self._search_terms if request.kind is Kind.SEARCH else self._terms
+        """The same, where `min_coverage` (0 to 1) of the shards is enough. How long they take is kept, of one search in so many."""
+        terms = self._terms
+        if request.kind is Kind.SEARCH:
+            self._until_timed -= 1
+            if not self._until_timed:
+                self._until_timed, terms = TIMED_EVERY, self._timed_terms
         if min_coverage < 1.0:
+            terms = self._timed_terms if request.kind is Kind.SEARCH else terms
             terms = replace(terms, policy=replace(terms.policy, min_coverage=min_coverage))
         outcome = await fan_out(self._clients, request, deadline_s, terms)
         if outcome.failures and not is_accepted(outcome, min_coverage):

@@ -1,7 +1,8 @@
 """`python -m benchmarks.run`, or `make bench`: measures, prints the table, and keeps it as JSON.
 
     --part NAME     one part only, may be repeated: load, graphs, http, batch, start, memory (in this order); the engine's
-                    own parts run only when they are named: writes, churn, filters, million, rebuild
+                    own parts run only when they are named: writes, churn, filters, million, rebuild,
+                    slow-shard
     --data NAME     one data set only, may be repeated: glove, clusters-384, clusters-1536
     --write-s N     seconds of the part `writes` (default 600, 15 with --quick)
     --quick         a tenth of the points, one short round of everything: to see that it runs, not to quote
@@ -31,6 +32,7 @@ from benchmarks import (
     memory_part,
     million_part,
     rebuild_part,
+    slow_shard_part,
     start_part,
     writes_part,
     wrk,
@@ -54,6 +56,7 @@ ENGINE_PARTS: dict[str, Callable[[Bench], list[Row]]] = {
     "filters": filters_part.measure,
     "million": million_part.measure,
     "rebuild": rebuild_part.measure,
+    "slow-shard": slow_shard_part.measure,
 }
 ALL_PARTS = {**PARTS, **ENGINE_PARTS}
 NEED_WRK = frozenset({"http", "batch", "churn", "filters"})

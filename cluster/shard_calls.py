@@ -138,7 +138,7 @@ class ShardCalls:
         return outcome.replies
 
     async def _ask_for_enough(self, request: ShardRequest, deadline_s: float, min_coverage: float) -> Outcome:
-        """The same, where `min_coverage` (0 to 1) of the shards is enough. How long they take is kept, of one search in so many."""
+        """The same, where `min_coverage` (0 to 1) of the shards is enough. One search in so many is timed."""
         terms = self._terms
         if request.kind is Kind.SEARCH:
             self._until_timed -= 1

@@ -107,7 +107,7 @@ def _load_into(engine: Engine, bench: Bench, collection: str, count: int) -> Non
     """Points by upserts, for a collection that `shoal load` would spread over every shard."""
     for start in range(0, count, 1000):
         ids = range(start, min(start + 1000, count))
-        points = [{"id": row, "vector": bench.data.vectors[row]} for row in ids]
+        points = [{"id": row, "vector": np.array(bench.data.vectors[row])} for row in ids]
         engine.ask("PUT", f"/collections/{collection}/points?wait=true", {"points": points})
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from shards.errors import Corrupt
 from shards.filter_query import filter_query
+from shards.generations import Stamp
 from shards.hits import Hits
 from shards.index import SearchPlan
 from shards.messages import (
@@ -17,6 +18,7 @@ from shards.messages import (
     decode_search_head,
     encode_hits,
     encode_search,
+    hits_of_query,
     search_head_of,
 )
 from shards.nearest import Want
@@ -92,3 +94,14 @@ def test_more_hits_than_places_are_refused() -> None:
     lying.counts[0] = 3
     with pytest.raises(Corrupt, match="places"):
         decode_hits(memoryview(joined(encode_hits(lying))))
+
+
+@pytest.mark.parametrize("key", [1, UUID_BASE])
+def test_one_query_of_several_can_be_cut_out(key: int) -> None:
+    whole, stamp = hits(key), Stamp(1, 2**64 - 1, 3)
+    body = joined(encode_hits(whole, stamp))
+    assert decode_hits(memoryview(body)).stamp == stamp
+    for query in (0, 1):
+        alone = hits_of_query(memoryview(body), query)
+        assert alone == joined(encode_hits(whole.slice(query, query + 1), stamp))
+        assert hits_of_query(alone, 0) == alone

@@ -16,6 +16,7 @@ from cluster.merge import merge_hits
 from cluster.paging import merge_pages
 from cluster.requests import (
     CollectionStatistics,
+    Origin,
     QueryHits,
     Record,
     ScrollPage,
@@ -31,10 +32,12 @@ from shards.batch import Vectors, encode_keys
 from shards.distance import Distance, passes_threshold, scores
 from shards.filter_query import filter_query
 from shards.filters.paths import parse_path
+from shards.hits import HitLists
 from shards.index import SearchPlan
 from shards.nearest import Want
 from shards.point_ids import key_array, key_list
 from shards.scrolling import Order, ScrollPlan
+from shards.vector_layout import VectorColumn
 from shards.wire import Kind
 
 
@@ -47,12 +50,19 @@ class _SearchKey(NamedTuple):
     deadline_s: float
 
 
+class _Found(NamedTuple):
+    """What one query of a group found, and from what it was merged."""
+
+    hits: QueryHits
+    origin: Origin
+
+
 class PointReads(ShardCalls):
     """Every method raises ShoalErrors; deadlines are in seconds from now."""
 
     def __init__(self, control: CatalogueControl, secret: bytes, patience_s: float = PATIENCE_S) -> None:
         super().__init__(control, secret, patience_s)
-        self._searches: SearchBatcher[_SearchKey, QueryHits] = SearchBatcher(self._search_alike)
+        self._searches: SearchBatcher[_SearchKey, _Found] = SearchBatcher(self._search_alike)
 
     async def retrieve(
         self, name: str, keys: list[int], with_payload: bool, with_vectors: bool, deadline_s: float
@@ -106,7 +116,8 @@ class PointReads(ShardCalls):
     async def search(self, name: str, request: SearchRequest, deadline_s: float) -> SearchAnswer:
         """The nearest points to each query. Searches that ask alike share their way (cluster/batching.py)."""
         key = _SearchKey(name, request.vectors.shape[1], request[1:], deadline_s)
-        return SearchAnswer(await self._searches.search(key, request.vectors), 1.0)
+        found = await self._searches.search(key, request.vectors)
+        return SearchAnswer([one.hits for one in found], 1.0, [one.origin for one in found])
 
     async def probe(self, deadline_s: float) -> None:
         """A real search against every shard of some collection; where there is none, a ping of every shard."""
@@ -118,28 +129,39 @@ class PointReads(ShardCalls):
         bodies: dict[int, list[Any]] = {shard.shard_id: [] for shard in self.state.shards}
         await self._ask(ShardRequest(Kind.PING, bodies, bytes), deadline_s)
 
-    async def _search_alike(self, key: _SearchKey, vectors: Vectors, answered: Answered) -> list[QueryHits]:
+    async def _search_alike(self, key: _SearchKey, vectors: Vectors, answered: Answered) -> list[_Found]:
         request = SearchRequest(vectors, *key.parameters)
         return await self._on_current_state(key.name, partial(self._search, request, key.deadline_s, answered))
 
     async def _search(
         self, request: SearchRequest, deadline_s: float, answered: Answered, collection: CollectionState
-    ) -> list[QueryHits]:
-        spec = collection.spec
-        number = spec.layout.number_of(request.vector)
-        column = spec.layout.columns[number]
-        ef = request.ef or spec.hnsw_of(column).ef_search
-        query = filter_query(request.filter) if request.filter else None
-        plan = SearchPlan(request.k + request.offset, ef, request.exact, number, query)
-        want = Want(request.with_payload, request.with_vectors)
-        body = messages.encode_search(target_of(collection), plan, want, request.vectors)
+    ) -> list[_Found]:
+        column, body = search_of(collection, request)
         bodies = dict.fromkeys(shards_asked(collection, request.filter), body)
         replies = await self._ask(ShardRequest(Kind.SEARCH, bodies, messages.decode_hits), deadline_s)
         answered()
-        hits = merge_hits(list(replies.values()), request.k, request.offset)
-        if request.score_threshold is not None:
-            hits = [_cut_at_threshold(one, request.score_threshold, column.distance) for one in hits]
+        hits = merged(replies, request, column.distance)
+        return [_Found(one, Origin(replies, query)) for query, one in enumerate(hits)]
+
+
+def search_of(collection: CollectionState, request: SearchRequest) -> tuple[VectorColumn, list[Any]]:
+    """The vector that a search compares, and its frame's body, the same for every shard. Raises InvalidRequest, BadFilter."""
+    spec = collection.spec
+    number = spec.layout.number_of(request.vector)
+    column = spec.layout.columns[number]
+    ef = request.ef or spec.hnsw_of(column).ef_search
+    query = filter_query(request.filter) if request.filter else None
+    plan = SearchPlan(request.k + request.offset, ef, request.exact, number, query)
+    want = Want(request.with_payload, request.with_vectors)
+    return column, messages.encode_search(target_of(collection), plan, want, request.vectors)
+
+
+def merged(replies: Mapping[int, HitLists], request: SearchRequest, distance: Distance) -> list[QueryHits]:
+    """What each query of a search found over all of its shards."""
+    hits = merge_hits(list(replies.values()), request.k, request.offset)
+    if request.score_threshold is None:
         return hits
+    return [_cut_at_threshold(one, request.score_threshold, distance) for one in hits]
 
 
 def _records_in_order(replies: Mapping[int, Any], keys: list[int], with_vectors: bool) -> list[Record]:

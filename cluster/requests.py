@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from shards.batch import Vectors
+from shards.hits import HitLists
 from shards.vector_layout import UNNAMED
 
 
@@ -58,14 +59,22 @@ class QueryHits(NamedTuple):
         )
 
 
+class Origin(NamedTuple):
+    """What a query's hits were merged from: the shards' answers, each to several queries, and which of them it is."""
+
+    replies: Mapping[int, HitLists]
+    query: int
+
+
 @dataclass(frozen=True, slots=True)
 class SearchAnswer:
     """Merged hits of each query, offset applied. `coverage`: the fraction of the collection's shards that answered, 0
-    to 1.
+    to 1. `origins`: of each query, where shards were asked.
     """
 
     hits: list[QueryHits]
     coverage: float
+    origins: Sequence[Origin] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,9 @@ import asyncio
 from collections.abc import Collection, Mapping
 
 from cluster.fan_out import ShardRequest
-from cluster.generation_probe import GenerationProbe, Scope, Stamps
+from cluster.generation_probe import GenerationProbe, Stamps
 from cluster.point_reads import PointReads, merged, search_of
-from cluster.requests import Origin, SearchAnswer, SearchRequest
+from cluster.requests import Origin, Scope, SearchAnswer, SearchRequest
 from cluster.shard_calls import PATIENCE_S, target_of
 from cluster.state import CatalogueControl, CollectionState
 from cluster.tenants import shards_asked, slots_asked

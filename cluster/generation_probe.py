@@ -13,8 +13,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
 
+from cluster.requests import Scope
 from cluster.shard_client import ShardClient
 from shards.errors import ShoalError
 from shards.generations import NO_STAMP, Asked, Stamp, decode_stamps, encode_asked
@@ -24,13 +24,6 @@ PATIENCE_S = 0.25
 """What a shard that is well tells in 0.1 ms. A restarting one is waited for by the search that follows."""
 
 Stamps = Mapping[int, Stamp]
-
-
-class Scope(NamedTuple):
-    """What an answer depends on: these shards' parts of a collection, or only slots of them, by the texts of a field."""
-
-    asked: Asked
-    shard_ids: tuple[int, ...]
 
 
 class _Round:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from shards.batch import Vectors
+from shards.generations import Asked
 from shards.hits import HitLists
 from shards.vector_layout import UNNAMED
 
@@ -57,6 +58,13 @@ class QueryHits(NamedTuple):
             None if self.payloads is None else self.payloads[:count],
             None if self.vectors is None else self.vectors[:count],
         )
+
+
+class Scope(NamedTuple):
+    """What an answer depends on: these shards' parts of a collection, or only slots of them, by the texts of a field."""
+
+    asked: Asked
+    shard_ids: tuple[int, ...]
 
 
 class Origin(NamedTuple):

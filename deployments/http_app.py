@@ -37,6 +37,7 @@ from deployments.http_access import Gate, Headers, Route
 from deployments.http_errors import BodyTooLarge, MissingPoint, UnknownPath, WrongMethod, error_reply, status_of
 from deployments.http_message import Call, Handler, HttpContext, Reply, Request
 from deployments.limits import LimitSettings
+from deployments.result_cache import ResultCache
 from shards.errors import NotFound, ShoalError
 
 Message = MutableMapping[str, Any]
@@ -134,10 +135,15 @@ class HttpApp:
     """ASGI 3. One per router, on its event loop."""
 
     def __init__(
-        self, cluster: ClusterApi, limits: LimitSettings, shoal_version: str, own_key: str | None = None
+        self,
+        cluster: ClusterApi,
+        limits: LimitSettings,
+        shoal_version: str,
+        own_key: str | None = None,
+        cache: ResultCache | None = None,
     ) -> None:
         """`own_key`: the data folder's (`cluster.api_keys.local_key`)."""
-        self._context = HttpContext(cluster, limits, shoal_version, routes=_HANDLERS)
+        self._context = HttpContext(cluster, limits, shoal_version, routes=_HANDLERS, cache=cache)
         self._gate = Gate(cluster, own_key)
 
     @property
@@ -158,7 +164,7 @@ class HttpApp:
         except ShoalError as error:
             self._context.requests.add(name, status_of(error), perf_counter() - started)
             raise
-        return Call(route.handler, Request(named, point, b"", query_string, started, named, access))
+        return Call(route.handler, Request(named, point, b"", query_string, started, named, access, headers))
 
     async def answer(self, call: Call, body: bytes) -> Reply:
         """The reply to a request that was let in; an error is a reply too."""

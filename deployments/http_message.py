@@ -6,7 +6,7 @@ most requests carry none.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from cluster.api_keys import EVERYTHING, Access
 from deployments.cluster_api import ClusterApi
 from deployments.limits import LimitSettings
 from deployments.request_counts import RequestCounts
+from deployments.result_cache import ResultCache
 from shards.errors import InvalidRequest
 
 JSON = b"application/json"
@@ -32,6 +33,8 @@ class HttpContext:
     requests: RequestCounts = field(default_factory=RequestCounts)
     routes: Mapping[str, Mapping[str, Handler]] = field(default_factory=dict)
     """Handlers by path template and method, for the API's description of itself."""
+    cache: ResultCache | None = None
+    """Of answers to queries; None where it is off."""
 
 
 @dataclass(slots=True)
@@ -48,6 +51,7 @@ class Request:
     started: float
     named: str = ""
     access: Access = EVERYTHING
+    headers: Iterable[tuple[bytes, bytes]] = ()
 
     def parameters(self) -> dict[str, str]:
         """The query parameters; of one that is repeated, the last."""

@@ -74,7 +74,10 @@ PURE_MODULES = frozenset(
             "cluster/slots.py",
             "cluster/state.py",
         ),
-        "deployments/openapi_words.py",
+        *(
+            f"deployments/{name}.py"
+            for name in ("cache_counts", "cache_key", "cache_policy", "cache_settings", "openapi_words")
+        ),
     }
 )
 PURE_THIRD_PARTY = frozenset({"google_crc32c", "numpy", "orjson", "pydantic", "pyroaring"})

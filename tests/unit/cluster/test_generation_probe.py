@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
-from cluster.generation_probe import GenerationProbe, Scope
+from cluster.generation_probe import GenerationProbe
+from cluster.requests import Scope
 from cluster.shard_client import Done, ShardClient
 from shards.errors import ShardUnavailable
 from shards.generations import NO_STAMP, Asked, Stamp, decode_asked, encode_stamps

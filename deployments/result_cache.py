@@ -100,12 +100,14 @@ class _Flight:
     of a whole search unchecked.
     """
 
-    __slots__ = ("done", "entry", "is_whole", "number")
+    __slots__ = ("done", "entry", "is_whole", "number", "was_cancelled")
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.entry: Entry | None = None
         self.is_whole = False
+        self.was_cancelled = False
+        """Whoever searched went away: nothing is known of the answer."""
         self.done = asyncio.Event()
 
 
@@ -167,12 +169,16 @@ class ResultCache:
         self, asked: _Asked, check: _Check | None, directives: Directives, arrived_at_flight: int
     ) -> Answer:
         """Wait for whoever searches for the same, or search. One whose flights bring nothing goes on alone."""
-        for _ in range(JOINS_MAX):
+        joined = 0
+        while joined < JOINS_MAX:
             flight = self._flights.get(asked.key)
             if flight is None:
                 return await self._lead(asked, check, directives)
             self.counts.shared_searches += 1
-            await _wait(flight, asked.question.deadline_s)
+            asked = await _wait(flight, asked)
+            if flight.was_cancelled:
+                continue
+            joined += 1
             if flight.entry is None:
                 break
             if flight.is_whole and flight.number > arrived_at_flight:
@@ -198,6 +204,9 @@ class ResultCache:
             found = await self._search(asked, check)
             flight.entry, flight.is_whole = found.entry, found.is_whole
             return self._counted(asked, found)
+        except asyncio.CancelledError:
+            flight.was_cancelled = True
+            raise
         finally:
             del self._flights[asked.key]
             flight.done.set()
@@ -251,9 +260,14 @@ def coverage_json(coverage: float) -> bytes:
     return b'{"coverage":1.0}' if coverage >= 1.0 else b'{"coverage":%.4f}' % coverage
 
 
-async def _wait(flight: _Flight, deadline_s: float) -> None:
+async def _wait(flight: _Flight, asked: _Asked) -> _Asked:
+    """Wait for a flight's end; what is asked, with the time that is left for it."""
+    clock, question = asyncio.get_running_loop().time, asked.question
+    give_up_at = clock() + question.deadline_s
     try:
-        async with asyncio.timeout(deadline_s):
+        async with asyncio.timeout_at(give_up_at):
             await flight.done.wait()
     except TimeoutError:
-        raise DeadlineExceeded(f"the same query, asked before, did not come back within {deadline_s:.3g} s") from None
+        waited_s = question.deadline_s
+        raise DeadlineExceeded(f"the same query, asked before, did not come back within {waited_s:.3g} s") from None
+    return asked._replace(question=question._replace(deadline_s=max(0.001, give_up_at - clock())))

@@ -52,7 +52,7 @@ class CachedReads(PointReads):
             ShardRequest(Kind.SEARCH, dict.fromkeys(moved, body), messages.decode_hits), deadline_s
         )
         replies = {**found, **{shard_id: messages.decode_hits(memoryview(one)) for shard_id, one in kept.items()}}
-        return SearchAnswer(merged(replies, request, column.distance), 1.0, [Origin(replies, 0)])
+        return SearchAnswer(merged(replies, request, column.distance), 1.0, origins=[Origin(replies, 0)])
 
 
 def scope_of(collection: CollectionState, encoded_filter: bytes) -> Scope:

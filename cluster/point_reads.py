@@ -4,8 +4,10 @@ merged is pure: cluster/merge.py, cluster/paging.py.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from functools import partial
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,12 +26,14 @@ from cluster.requests import (
     SearchAnswer,
     SearchRequest,
 )
+from cluster.search_times import FanOutTimes, SearchTimes
 from cluster.shard_calls import PATIENCE_S, ShardCalls, target_of
 from cluster.state import CatalogueControl, CollectionState
 from cluster.tenants import shards_asked, split_ids
 from shards import messages
 from shards.batch import Vectors, encode_keys
 from shards.distance import Distance, passes_threshold, scores
+from shards.errors import ShoalError
 from shards.filter_query import filter_query
 from shards.filters.paths import parse_path
 from shards.hits import HitLists
@@ -51,10 +55,11 @@ class _SearchKey(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """What one query of a group found, and from what it was merged."""
+    """What one query found, from what it was merged, and when; `times` is shared by all queries that left together."""
 
     hits: QueryHits
     origin: Origin
+    times: tuple[FanOutTimes, float, float]
 
 
 class PointReads(ShardCalls):
@@ -116,18 +121,26 @@ class PointReads(ShardCalls):
     async def search(self, name: str, request: SearchRequest, deadline_s: float) -> SearchAnswer:
         """The nearest points to each query. Searches that ask alike share their way (cluster/batching.py)."""
         key = _SearchKey(name, request.vectors.shape[1], request[1:], deadline_s)
+        entered = perf_counter()
         found = await self._searches.search(key, request.vectors)
-        return SearchAnswer([one.hits for one in found], 1.0, [one.origin for one in found])
+        times = SearchTimes(entered, *found[0].times)
+        return SearchAnswer([one.hits for one in found], 1.0, times, [one.origin for one in found])
 
-    async def probe(self, deadline_s: float) -> None:
-        """A real search against every shard of some collection; where there is none, a ping of every shard."""
-        names = sorted(name for name, collection in self.state.collections.items() if collection.spec.vectors)
-        if names:
-            vector = self.collection(names[0]).spec.layout.columns[0]
-            query = np.full((1, vector.size), vector.size**-0.5, np.float32)
-            await self.search(names[0], SearchRequest(query, k=1, vector=vector.name), deadline_s)
-        bodies: dict[int, list[Any]] = {shard.shard_id: [] for shard in self.state.shards}
-        await self._ask(ShardRequest(Kind.PING, bodies, bytes), deadline_s)
+    async def silent_shards(self, deadline_s: float) -> dict[int, ShoalError]:
+        """What became of a ping of every shard, of those that did not answer it."""
+
+        async def ping(shard_id: int) -> None:
+            await self._ask(ShardRequest(Kind.PING, {shard_id: []}, bytes), deadline_s)
+
+        shard_ids = [shard.shard_id for shard in self.state.shards]
+        found = await asyncio.gather(*map(ping, shard_ids), return_exceptions=True)
+        failed = {}
+        for shard_id, result in zip(shard_ids, found, strict=True):
+            if isinstance(result, ShoalError):
+                failed[shard_id] = result
+            elif result is not None:
+                raise result
+        return failed
 
     async def _search_alike(self, key: _SearchKey, vectors: Vectors, answered: Answered) -> list[_Found]:
         request = SearchRequest(vectors, *key.parameters)
@@ -136,12 +149,15 @@ class PointReads(ShardCalls):
     async def _search(
         self, request: SearchRequest, deadline_s: float, answered: Answered, collection: CollectionState
     ) -> list[_Found]:
+        times = FanOutTimes(perf_counter())
         column, body = search_of(collection, request)
         bodies = dict.fromkeys(shards_asked(collection, request.filter), body)
-        replies = await self._ask(ShardRequest(Kind.SEARCH, bodies, messages.decode_hits), deadline_s)
+        replies = await self._ask(ShardRequest(Kind.SEARCH, bodies, messages.decode_hits, times), deadline_s)
+        answered_at = perf_counter()
         answered()
         hits = merged(replies, request, column.distance)
-        return [_Found(one, Origin(replies, query)) for query, one in enumerate(hits)]
+        common = (times, answered_at, perf_counter())
+        return [_Found(one, Origin(replies, query), common) for query, one in enumerate(hits)]
 
 
 def search_of(collection: CollectionState, request: SearchRequest) -> tuple[VectorColumn, list[Any]]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from cluster.search_times import SearchTimes
 from shards.batch import Vectors
 from shards.generations import Asked
 from shards.hits import HitLists
@@ -77,11 +78,12 @@ class Origin(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class SearchAnswer:
     """Merged hits of each query, offset applied. `coverage`: the fraction of the collection's shards that answered, 0
-    to 1. `origins`: of each query, where shards were asked.
+    to 1. `times`: when it was where; None where nobody took them. `origins`: of each query, where shards were asked.
     """
 
     hits: list[QueryHits]
     coverage: float
+    times: SearchTimes | None = None
     origins: Sequence[Origin] = ()
 
 

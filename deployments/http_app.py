@@ -33,10 +33,11 @@ from deployments import (
     http_vector_writes,
 )
 from deployments.cluster_api import ClusterApi
-from deployments.http_access import Gate, Headers, Route
+from deployments.http_access import Gate, Route
 from deployments.http_errors import BodyTooLarge, MissingPoint, UnknownPath, WrongMethod, error_reply, status_of
-from deployments.http_message import Call, Handler, HttpContext, Reply, Request
+from deployments.http_message import Call, Handler, Headers, HttpContext, Reply, Request
 from deployments.limits import LimitSettings
+from deployments.observability import Observed, observe
 from deployments.result_cache import ResultCache
 from shards.errors import NotFound, ShoalError
 
@@ -143,8 +144,13 @@ class HttpApp:
         cache: ResultCache | None = None,
     ) -> None:
         """`own_key`: the data folder's (`cluster.api_keys.local_key`)."""
-        self._context = HttpContext(cluster, limits, shoal_version, routes=_HANDLERS, cache=cache)
+        self._context = HttpContext(cluster, limits, shoal_version, observe(cluster), routes=_HANDLERS, cache=cache)
         self._gate = Gate(cluster, own_key)
+
+    @property
+    def observed(self) -> Observed:
+        """What this router observes of itself; other parts add their sources."""
+        return self._context.observed
 
     @property
     def body_bytes_max(self) -> int:
@@ -162,7 +168,7 @@ class HttpApp:
             name = _ROUTE_NAMES[route.handler]
             access = self._gate.admit(route, named, headers)
         except ShoalError as error:
-            self._context.requests.add(name, status_of(error), perf_counter() - started)
+            self._context.observed.requests.add(name, status_of(error), perf_counter() - started)
             raise
         return Call(route.handler, Request(named, point, b"", query_string, started, named, access, headers))
 
@@ -177,7 +183,7 @@ class HttpApp:
                 reply = await self._answer_for_alias(handler, request)
         except Exception as error:
             reply = error_reply(error, request.started)
-        self._context.requests.add(_ROUTE_NAMES[handler], reply.status, perf_counter() - request.started)
+        self._context.observed.requests.add(_ROUTE_NAMES[handler], reply.status, perf_counter() - request.started)
         return reply
 
     def _find(self, method: str, path: str, headers: Headers) -> tuple[Route, str, str]:

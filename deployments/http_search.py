@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from cluster.requests import ScrollRequest, SearchAnswer, SearchRequest
+from cluster.search_times import SearchTimes
 from deployments.cache_key import Arrival
 from deployments.http_filters import NO_FILTER, encoded_filter
 from deployments.http_json import Point, dump, parse_body, records, scored_points, scores_of
@@ -58,13 +59,14 @@ class _Shown(NamedTuple):
 async def query_points(context: HttpContext, request: Request) -> Reply:
     """POST /collections/{c}/points/query"""
     answer = await _answer(context, request, _QUERY)
-    return success(request, b'{"points":%b}' % answer.points, answer.shoal)
+    reply = success(request, b'{"points":%b}' % answer.points, answer.shoal)
+    return _timed(context, request, answer.times, reply)
 
 
 async def search_points(context: HttpContext, request: Request) -> Reply:
     """POST /collections/{c}/points/search, the older form of a query by vector"""
     answer = await _answer(context, request, _SEARCH)
-    return success(request, answer.points, answer.shoal)
+    return _timed(context, request, answer.times, success(request, answer.points, answer.shoal))
 
 
 async def query_points_batch(context: HttpContext, request: Request) -> Reply:
@@ -102,7 +104,10 @@ async def query_points_batch(context: HttpContext, request: Request) -> Reply:
         distance = searched_vector(spec, plan.vector).distance
         for hits, found_scores, place in zip(answer.hits, scores_of(answer.hits, distance), places, strict=True):
             results[place]["points"] = scored_points(hits, found_scores, *shown[place])
-    return success(request, dump(results), coverage_json(min((answer.coverage for answer in answers), default=1.0)))
+    coverage = min((answer.coverage for answer in answers), default=1.0)
+    reply = success(request, dump(results), coverage_json(coverage))
+    times = [answer.times for answer in answers if answer.times is not None]
+    return _timed(context, request, max(times, key=lambda one: one.merged, default=None), reply)
 
 
 def _pack_group(queries: list[list[float]], places: list[int], column: VectorColumn) -> Vectors:
@@ -153,10 +158,10 @@ async def _searched(context: HttpContext, request: Request, body: QueryBody) -> 
     if body.query is None:
         shown = _shown(body, context.cluster.collection(request.collection).spec)
         points = await _first_points(context, request, _plan(body, shown, context.limits), shown)
-        return Answer(dump(points), coverage_json(1.0))
+        return Answer(dump(points), coverage_json(1.0), None)
     question = _question(context, request, body)
     answer = await context.cluster.search(request.collection, question.request, question.deadline_s)
-    return Answer(question.write(answer), coverage_json(answer.coverage))
+    return Answer(question.write(answer), coverage_json(answer.coverage), answer.times)
 
 
 class _Form(NamedTuple):
@@ -164,6 +169,14 @@ class _Form(NamedTuple):
 
     name: str
     read: Callable[[bytes], QueryBody]
+
+
+def _timed(context: HttpContext, request: Request, times: SearchTimes | None, reply: Reply) -> Reply:
+    """The reply, which is made now; where its time went is counted, if anything was searched."""
+    if times is not None:
+        request.times = times
+        context.observed.phases.observe(request.started, times)
+    return reply
 
 
 async def _first_points(context: HttpContext, request: Request, plan: _Plan, shown: _Shown) -> list[Point]:

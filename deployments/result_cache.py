@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, Protocol
 
 from cluster.cached_reads import scope_of
 from cluster.requests import Scope, SearchAnswer, SearchRequest
+from cluster.search_times import SearchTimes
 from deployments.cache_counts import CacheCounts, Level
 from deployments.cache_entry import Entry, entry_of
 from deployments.cache_key import Arrival, Directives, canonical_key, directives_of, raw_key
@@ -56,10 +57,11 @@ class Question(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """JSON: the points, and what is said of them."""
+    """JSON: the points, and what is said of them. `times`: of a search of all shards, if there was one."""
 
     points: bytes
     shoal: bytes
+    times: SearchTimes | None = None
 
 
 class _Asked(NamedTuple):
@@ -227,7 +229,8 @@ class ResultCache:
         if entry is not None:
             self._level_one.put(entry, asked.raw)
         if entry is None or is_whole:
-            return _Found(Answer(points, coverage_json(answer.coverage)), entry, is_whole)
+            said = coverage_json(answer.coverage)
+            return _Found(Answer(points, said, answer.times), entry, is_whole)
         return _Found(Answer(points, entry.shoal("shard")), entry, is_whole)
 
     async def _search_moved(self, asked: _Asked, check: _Check) -> SearchAnswer | None:

@@ -74,6 +74,7 @@ PURE_MODULES = frozenset(
             "cluster/slots.py",
             "cluster/state.py",
         ),
+        *("cluster/histogram.py", "cluster/search_times.py"),
         *(
             f"deployments/{name}.py"
             for name in ("cache_counts", "cache_key", "cache_policy", "cache_settings", "openapi_words")

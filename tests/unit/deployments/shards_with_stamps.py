@@ -110,7 +110,7 @@ class NumberShards:
         merged = QueryHits(
             [one.distances[0] for one in hits], [one.keys[0] for one in hits], [one.versions[0] for one in hits]
         )
-        return SearchAnswer([merged], 1.0, [Origin(replies, 0)])
+        return SearchAnswer([merged], 1.0, origins=[Origin(replies, 0)])
 
     def _look(self, shard: int) -> HitLists:
         found = Hits(

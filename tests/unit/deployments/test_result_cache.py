@@ -40,7 +40,7 @@ def said(answer: Answer) -> dict[str, Any]:
 def test_a_repeated_question_is_searched_once_and_checked_each_time() -> None:
     async def steps(shards: NumberShards, cache: ResultCache) -> None:
         first = await ask(shards, cache)
-        assert first == (b"[0,0,0]", FRESH)
+        assert first == (b"[0,0,0]", FRESH, None)
         for number in range(1, 4):
             again = await ask(shards, cache)
             assert again.points == first.points
@@ -90,7 +90,7 @@ def test_only_what_moved_is_searched_again() -> None:
         assert said(await ask(shards, cache))["cached"] == "l1"
         for shard in range(3):
             await shards.write(shard)
-        assert (await ask(shards, cache)) == (b"[1,2,1]", FRESH)
+        assert (await ask(shards, cache)) == (b"[1,2,1]", FRESH, None)
         assert shards.searches[2:] == [(0, 1, 2)]
         assert (cache.counts.hits_shard, cache.counts.moved_shards) == (1, 1)
 
@@ -102,7 +102,7 @@ def test_one_shard_needs_no_parts() -> None:
         await ask(shards, cache)
         assert said(await ask(shards, cache))["cached"] == "l1"
         await shards.write(0)
-        assert await ask(shards, cache) == (b"[1]", FRESH)
+        assert await ask(shards, cache) == (b"[1]", FRESH, None)
         assert cache.counts.cross_shard == 0
 
     run(steps, shard_count=1)
@@ -247,7 +247,7 @@ def test_a_failure_is_not_kept_and_not_shared() -> None:
         outcomes = await asyncio.gather(*(ask(shards, cache) for _ in range(5)), return_exceptions=True)
         assert all(isinstance(outcome, ShardUnavailable) for outcome in outcomes)
         shards.problem = None
-        assert await ask(shards, cache) == (b"[0,0,0]", FRESH)
+        assert await ask(shards, cache) == (b"[0,0,0]", FRESH, None)
 
     run(steps)
 

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from deployments.cache_settings import CacheSettings
 from deployments.limits import LimitSettings
 from shards.errors import InvalidRequest
 from shards.settings import ShardSettings
@@ -62,6 +63,7 @@ class Settings(_Frozen):
     cluster: ClusterSettings = ClusterSettings()
     shards: ShardSettings = ShardSettings()
     router: RouterSettings = RouterSettings()
+    cache: CacheSettings = CacheSettings()
     limits: LimitSettings = LimitSettings()
 
 
@@ -76,6 +78,7 @@ class AppArgs(_Frozen):
     shard_count: int | None = None
     shards: ShardSettings = ShardSettings()
     router: RouterSettings = RouterSettings()
+    cache: CacheSettings = CacheSettings()
     limits: LimitSettings = LimitSettings()
 
 

@@ -39,6 +39,7 @@ from deployments.http_errors import BodyTooLarge, MissingPoint, UnknownPath, Wro
 from deployments.http_message import Call, Handler, Headers, HttpContext, Reply, Request
 from deployments.limits import LimitSettings
 from deployments.observability import Observed, observe
+from deployments.result_cache import ResultCache
 from shards.errors import NotFound, ShoalError
 
 Message = MutableMapping[str, Any]
@@ -144,10 +145,15 @@ class HttpApp:
     """ASGI 3. One per router, on its event loop."""
 
     def __init__(
-        self, cluster: ClusterApi, limits: LimitSettings, shoal_version: str, own_key: str | None = None
+        self,
+        cluster: ClusterApi,
+        limits: LimitSettings,
+        shoal_version: str,
+        own_key: str | None = None,
+        cache: ResultCache | None = None,
     ) -> None:
         """`own_key`: the data folder's (`cluster.api_keys.local_key`)."""
-        self._context = HttpContext(cluster, limits, shoal_version, observe(cluster), routes=_HANDLERS)
+        self._context = HttpContext(cluster, limits, shoal_version, observe(cluster), routes=_HANDLERS, cache=cache)
         self._gate = Gate(cluster, own_key)
 
     @property

@@ -18,6 +18,7 @@ from cluster.search_times import SearchTimes
 from deployments.cluster_api import ClusterApi
 from deployments.limits import LimitSettings
 from deployments.observability import Observed
+from deployments.result_cache import ResultCache
 from shards.errors import InvalidRequest
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -36,6 +37,8 @@ class HttpContext:
     observed: Observed
     routes: Mapping[str, Mapping[str, Handler]] = field(default_factory=dict)
     """Handlers by path template and method, for the API's description of itself."""
+    cache: ResultCache | None = None
+    """Of answers to queries; None where it is off."""
 
 
 @dataclass(slots=True)

@@ -52,7 +52,7 @@ bench: $(READY) ## the tables of docs/benchmarks.md, measured here
 chaos: $(READY) ## faults on purpose, and nothing acknowledged lost: docs/chaos.md (ARGS="--quick" for a little)
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
-congruence: $(READY) ## the client's own tests against a cluster: TESTS=a checkout of qdrant-client (port 6333 has to be free)
+congruence: $(READY) ## the client's own tests against a cluster: TESTS=a checkout of qdrant-client (port 6333 has to be free; ARGS=--own-client)
 	@$(BIN)/python -m tests.congruence $(TESTS) $(ARGS)
 
 suites: $(READY) ## the tests of Haystack and LangChain, and some of LlamaIndex and mem0, as in process (its own .venv-suites)

@@ -6,17 +6,20 @@ most requests carry none.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 from cluster.api_keys import EVERYTHING, Access
+from cluster.search_times import SearchTimes
 from deployments.cluster_api import ClusterApi
 from deployments.limits import LimitSettings
-from deployments.request_counts import RequestCounts
+from deployments.observability import Observed
 from shards.errors import InvalidRequest
+
+Headers = Iterable[tuple[bytes, bytes]]
 
 JSON = b"application/json"
 TEXT = b"text/plain; charset=utf-8"
@@ -29,7 +32,7 @@ class HttpContext:
     cluster: ClusterApi
     limits: LimitSettings
     shoal_version: str
-    requests: RequestCounts = field(default_factory=RequestCounts)
+    observed: Observed
     routes: Mapping[str, Mapping[str, Handler]] = field(default_factory=dict)
     """Handlers by path template and method, for the API's description of itself."""
 
@@ -48,6 +51,17 @@ class Request:
     started: float
     named: str = ""
     access: Access = EVERYTHING
+    headers: Headers = ()
+    times: SearchTimes | None = None
+    """Of a search that was answered."""
+
+    def header(self, name: bytes) -> bytes:
+        """A header's value, b"" where there is none; `name` in lower case."""
+        for held, value in self.headers:
+            # Most headers have another length, which is known without looking at them.
+            if len(held) == len(name) and held.lower() == name:
+                return value
+        return b""
 
     def parameters(self) -> dict[str, str]:
         """The query parameters; of one that is repeated, the last."""

@@ -174,6 +174,8 @@ class HttpApp:
         handler, request = call
         request.body = body
         try:
+            if request.query_string:
+                request.parameters()  # what one may be is the same for every route
             if not request.named or self._settle(request, request.named):
                 reply = await handler(self._context, request)
             else:

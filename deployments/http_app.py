@@ -34,10 +34,11 @@ from deployments import (
     http_vector_writes,
 )
 from deployments.cluster_api import ClusterApi
-from deployments.http_access import Gate, Headers, Route
+from deployments.http_access import Gate, Route
 from deployments.http_errors import BodyTooLarge, MissingPoint, UnknownPath, WrongMethod, error_reply, status_of
-from deployments.http_message import Call, Handler, HttpContext, Reply, Request
+from deployments.http_message import Call, Handler, Headers, HttpContext, Reply, Request
 from deployments.limits import LimitSettings
+from deployments.observability import Observed, observe
 from shards.errors import NotFound, ShoalError
 
 Message = MutableMapping[str, Any]
@@ -146,8 +147,13 @@ class HttpApp:
         self, cluster: ClusterApi, limits: LimitSettings, shoal_version: str, own_key: str | None = None
     ) -> None:
         """`own_key`: the data folder's (`cluster.api_keys.local_key`)."""
-        self._context = HttpContext(cluster, limits, shoal_version, routes=_HANDLERS)
+        self._context = HttpContext(cluster, limits, shoal_version, observe(cluster), routes=_HANDLERS)
         self._gate = Gate(cluster, own_key)
+
+    @property
+    def observed(self) -> Observed:
+        """What this router observes of itself; other parts add their sources."""
+        return self._context.observed
 
     @property
     def body_bytes_max(self) -> int:
@@ -165,9 +171,10 @@ class HttpApp:
             name = _ROUTE_NAMES[route.handler]
             access, tenants = self._gate.admit(route, named, headers)
         except ShoalError as error:
-            self._context.requests.add(name, status_of(error), perf_counter() - started)
+            self._context.observed.requests.add(name, status_of(error), perf_counter() - started)
             raise
-        return Call(route.handler, Request(_NO_COLLECTION, point, b"", query_string, started, named, access, tenants))
+        request = Request(_NO_COLLECTION, point, b"", query_string, started, named, access, headers, tenants)
+        return Call(route.handler, request)
 
     async def answer(self, call: Call, body: bytes) -> Reply:
         """The reply to a request that was let in; an error is a reply too."""
@@ -182,7 +189,7 @@ class HttpApp:
                 reply = await self._answer_for_alias(handler, request)
         except Exception as error:
             reply = error_reply(error, request.started)
-        self._context.requests.add(_ROUTE_NAMES[handler], reply.status, perf_counter() - request.started)
+        self._context.observed.requests.add(_ROUTE_NAMES[handler], reply.status, perf_counter() - request.started)
         return reply
 
     def _find(self, method: str, path: str, headers: Headers) -> tuple[Route, str, str]:

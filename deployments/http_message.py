@@ -6,17 +6,20 @@ most requests carry none.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import NamedTuple
 
 from cluster.api_keys import EVERYTHING, Access
 from cluster.scope import Scope
+from cluster.search_times import SearchTimes
 from deployments.cluster_api import ClusterApi
 from deployments.http_parameters import parse_parameters, seconds_of
 from deployments.limits import LimitSettings
-from deployments.request_counts import RequestCounts
+from deployments.observability import Observed
+
+Headers = Iterable[tuple[bytes, bytes]]
 
 JSON = b"application/json"
 TEXT = b"text/plain; charset=utf-8"
@@ -30,7 +33,7 @@ class HttpContext:
     cluster: ClusterApi
     limits: LimitSettings
     shoal_version: str
-    requests: RequestCounts = field(default_factory=RequestCounts)
+    observed: Observed
     routes: Mapping[str, Mapping[str, Handler]] = field(default_factory=dict)
     """Handlers by path template and method, for the API's description of itself."""
 
@@ -50,7 +53,18 @@ class Request:
     started: float
     named: str = ""
     access: Access = EVERYTHING
+    headers: Headers = ()
     tenants: tuple[str, ...] = ()
+    times: SearchTimes | None = None
+    """Of a search that was answered."""
+
+    def header(self, name: bytes) -> bytes:
+        """A header's value, b"" where there is none; `name` in lower case."""
+        for held, value in self.headers:
+            # Most headers have another length, which is known without looking at them.
+            if len(held) == len(name) and held.lower() == name:
+                return value
+        return b""
 
     def parameters(self) -> Mapping[str, str]:
         """The query parameters. Raises InvalidRequest (http_parameters.py)."""

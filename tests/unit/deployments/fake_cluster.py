@@ -38,7 +38,7 @@ from cluster.tenant_guard import check_own, check_whole, guard_of, narrowed
 from cluster.tenants import checked_change
 from shards.batch import PointBatch, Vectors
 from shards.distance import exact_distances, passes_threshold, scores
-from shards.errors import Conflict, InvalidRequest, NotFound
+from shards.errors import Conflict, InvalidRequest, NotFound, ShoalError
 from shards.field_schema import FieldSchema
 from shards.filters.dates import instant
 from shards.filters.parsing import FilterLimits, decode_filter
@@ -146,8 +146,9 @@ class FakePointReads:
             CollectionStatistics(0, count, 1, count, 4 * count, fields=fields, memory={"shard": {"used_bytes": 7}})
         ]
 
-    async def probe(self, deadline_s: float) -> None:
-        self._called(None, deadline_s)
+    async def silent_shards(self, deadline_s: float) -> dict[int, ShoalError]:
+        self.deadlines.append(deadline_s)
+        return {0: self.problem} if isinstance(self.problem, ShoalError) else {}
 
     def _called(self, about: Named | None, deadline_s: float) -> tuple[Points, VectorLayout]:
         self.deadlines.append(deadline_s)

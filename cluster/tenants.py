@@ -112,7 +112,8 @@ def shards_asked(collection: CollectionState, encoded_filter: bytes) -> tuple[in
 
 def checked_change(change: PointChange, field: str | None) -> PointChange:
     """The change as it is sent, where stored points may not get another tenant (`field` None: where there is none). A whole new
-    payload is compared with each point by its shard. Raises InvalidRequest for other changes that reach the field.
+    payload is compared with each point by its shard: one that would alter a tenant does nothing, others may have done their
+    part. Raises InvalidRequest for other changes that reach the field.
     """
     if field is None or not _reaches(change, parse_path(field).steps):
         return change

@@ -179,8 +179,7 @@ class HttpApp:
         except ShoalError as error:
             self._context.observed.requests.add(name, status_of(error), perf_counter() - started)
             raise
-        request = Request(_NO_COLLECTION, point, b"", query_string, started, named, access, headers)
-        request.tenants = tenants
+        request = Request(_NO_COLLECTION, point, b"", query_string, started, named, access, headers, tenants)
         return Call(route.handler, request)
 
     async def answer(self, call: Call, body: bytes) -> Reply:
@@ -188,6 +187,8 @@ class HttpApp:
         handler, request = call
         request.body = body
         try:
+            if request.query_string:
+                request.parameters()  # what one may be is the same for every route
             if not request.named or self._settle(request, request.named):
                 reply = await handler(self._context, request)
             else:

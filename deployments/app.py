@@ -21,6 +21,9 @@ from deployments.config import AppArgs, Settings
 from deployments.data_folder import DataFolder, is_locked, open_folder
 from deployments.http_app import HttpApp
 from deployments.http_protocol import register
+from deployments.observability import ObserveSettings
+from deployments.router_log import start_log
+from deployments.tracing import check_installed
 from deployments.version import SHOAL_VERSION
 from shards.errors import Conflict
 
@@ -47,7 +50,9 @@ class Router:
         secret = bytes.fromhex((args.data_folder / "secret").read_text().strip())
         self._coordinator = Coordinator(control, secret)
         await self._coordinator.start()
-        self._app = HttpApp(self._coordinator, args.limits, SHOAL_VERSION, local_key(secret))
+        observed = ObserveSettings(args.log, args.tracing)
+        self._app = HttpApp(self._coordinator, args.limits, SHOAL_VERSION, local_key(secret), observed)
+        start_log(args.data_folder, args.log, self._app.observed.requests.router)
         register(self._app, args.router.max_ongoing_requests)
 
     async def check_health(self) -> None:
@@ -92,6 +97,7 @@ def serve_app(args: dict[str, Any]) -> serve.Application:
     files, in either way of starting.)
     """
     settings = Settings.model_validate(args)
+    check_installed(settings.tracing)
     path = settings.data_folder.absolute()
     path.mkdir(parents=True, exist_ok=True)
     if is_locked(path):
@@ -106,5 +112,7 @@ def serve_app(args: dict[str, Any]) -> serve.Application:
             shards=settings.shards,
             router=settings.router,
             limits=settings.limits,
+            log=settings.log,
+            tracing=settings.tracing,
         )
     )

@@ -19,6 +19,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deployments.limits import LimitSettings
+from deployments.log_settings import LogSettings, TracingSettings
 from shards.errors import InvalidRequest
 from shards.settings import ShardSettings
 
@@ -63,6 +64,8 @@ class Settings(_Frozen):
     shards: ShardSettings = ShardSettings()
     router: RouterSettings = RouterSettings()
     limits: LimitSettings = LimitSettings()
+    log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
 
 
 class AppArgs(_Frozen):
@@ -77,6 +80,8 @@ class AppArgs(_Frozen):
     shards: ShardSettings = ShardSettings()
     router: RouterSettings = RouterSettings()
     limits: LimitSettings = LimitSettings()
+    log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
 
 
 def load_settings(

@@ -37,7 +37,8 @@ from deployments.http_access import Gate, Route
 from deployments.http_errors import BodyTooLarge, MissingPoint, UnknownPath, WrongMethod, error_reply, status_of
 from deployments.http_message import Call, Handler, Headers, HttpContext, Reply, Request
 from deployments.limits import LimitSettings
-from deployments.observability import Observed, observe
+from deployments.observability import OBSERVE_DEFAULTS, Observed, ObserveSettings, observe
+from deployments.router_log import given_id, with_id
 from shards.errors import NotFound, ShoalError
 
 Message = MutableMapping[str, Any]
@@ -135,10 +136,17 @@ class HttpApp:
     """ASGI 3. One per router, on its event loop."""
 
     def __init__(
-        self, cluster: ClusterApi, limits: LimitSettings, shoal_version: str, own_key: str | None = None
+        self,
+        cluster: ClusterApi,
+        limits: LimitSettings,
+        shoal_version: str,
+        own_key: str | None = None,
+        settings: ObserveSettings = OBSERVE_DEFAULTS,
     ) -> None:
         """`own_key`: the data folder's (`cluster.api_keys.local_key`)."""
-        self._context = HttpContext(cluster, limits, shoal_version, observe(cluster), routes=_HANDLERS)
+        self._context = HttpContext(
+            cluster, limits, shoal_version, observe(cluster, settings, shoal_version), routes=_HANDLERS
+        )
         self._gate = Gate(cluster, own_key)
 
     @property
@@ -169,6 +177,7 @@ class HttpApp:
     async def answer(self, call: Call, body: bytes) -> Reply:
         """The reply to a request that was let in; an error is a reply too."""
         handler, request = call
+        observed = self._context.observed
         request.body = body
         try:
             if not request.named or request.named in self._context.cluster.state.collections:
@@ -176,8 +185,12 @@ class HttpApp:
             else:
                 reply = await self._answer_for_alias(handler, request)
         except Exception as error:
-            reply = error_reply(error, request.started)
-        self._context.observed.requests.add(_ROUTE_NAMES[handler], reply.status, perf_counter() - request.started)
+            reply = error_reply(error, request.started, observed.log.id_for(request.headers))
+        ended, route = perf_counter(), _ROUTE_NAMES[handler]
+        observed.requests.add(route, reply.status, ended - request.started)
+        reply = observed.log.finish(request, reply, route, ended)
+        if observed.tracing is not None:
+            observed.tracing.record(request, reply, route, ended)
         return reply
 
     def _find(self, method: str, path: str, headers: Headers) -> tuple[Route, str, str]:
@@ -222,7 +235,9 @@ class HttpApp:
         except ClientGone:
             return
         except Exception as error:
-            reply = error_reply(error, started)
+            request_id = given_id(scope["headers"])
+            reply = error_reply(error, started, request_id)
+            reply = with_id(reply, request_id) if request_id else reply
         else:
             reply = await self.answer(call, body)
         length = (b"content-length", b"%d" % len(reply.body))

@@ -111,6 +111,7 @@ class LineFormatter(logging.Formatter):
         self._router = router
 
     def format(self, record: logging.LogRecord) -> str:
+        """Without a newline, also where there is a trace."""
         fields = {"router": self._router, **getattr(record, "fields", {})}
         when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         if record.exc_info:

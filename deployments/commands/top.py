@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from deployments.commands.options import ApiKeyOption, DataOption, UrlOption, cluster_address
+from shards.errors import Unavailable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -41,6 +43,7 @@ def top(
     """
     from rich.console import Console
     from rich.live import Live
+    from rich.text import Text
 
     from deployments.top_source import ObservingClient, Routers
 
@@ -55,11 +58,18 @@ def top(
             console.print(first)
             return
         over = f"over the last {interval:g} s"
-        with Live(first, console=console, screen=console.is_terminal, auto_refresh=False) as live:
+        with (
+            suppress(KeyboardInterrupt),
+            Live(first, console=console, screen=console.is_terminal, auto_refresh=False) as live,
+        ):
             live.refresh()
             while True:
                 time.sleep(interval)
-                live.update(_frame(client, routers, over), refresh=True)
+                try:
+                    picture = _frame(client, routers, over)
+                except Unavailable as error:  # it may come back
+                    picture = Text(error.message, "bold red")
+                live.update(picture, refresh=True)
 
 
 def _frame(client: ObservingClient, routers: Routers, over: str) -> RenderableType:

@@ -21,7 +21,11 @@ from deployments.config import AppArgs, Settings
 from deployments.data_folder import DataFolder, is_locked, open_folder
 from deployments.http_app import HttpApp
 from deployments.http_protocol import register
+from deployments.observability import ObserveSettings
 from deployments.result_cache import ResultCache
+from deployments.router_log import start_log
+from deployments.router_parts import RouterParts
+from deployments.tracing import check_installed
 from deployments.version import SHOAL_VERSION
 from shards.errors import Conflict
 
@@ -49,7 +53,9 @@ class Router:
         self._coordinator = Coordinator(control, secret)
         await self._coordinator.start()
         cache = ResultCache(self._coordinator, args.cache) if args.cache.l1_bytes else None
-        self._app = HttpApp(self._coordinator, args.limits, SHOAL_VERSION, local_key(secret), cache)
+        parts = RouterParts(cache, ObserveSettings(args.log, args.tracing))
+        self._app = HttpApp(self._coordinator, args.limits, SHOAL_VERSION, local_key(secret), parts)
+        start_log(args.data_folder, args.log, self._app.observed.requests.router)
         register(self._app, args.router.max_ongoing_requests)
 
     async def check_health(self) -> None:
@@ -94,6 +100,7 @@ def serve_app(args: dict[str, Any]) -> serve.Application:
     files, in either way of starting.)
     """
     settings = Settings.model_validate(args)
+    check_installed(settings.tracing)
     path = settings.data_folder.absolute()
     path.mkdir(parents=True, exist_ok=True)
     if is_locked(path):
@@ -109,5 +116,7 @@ def serve_app(args: dict[str, Any]) -> serve.Application:
             router=settings.router,
             cache=settings.cache,
             limits=settings.limits,
+            log=settings.log,
+            tracing=settings.tracing,
         )
     )

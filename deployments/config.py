@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deployments.cache_settings import CacheSettings
 from deployments.limits import LimitSettings
+from deployments.log_settings import LogSettings, TracingSettings
 from shards.errors import InvalidRequest
 from shards.settings import ShardSettings
 
@@ -65,6 +66,8 @@ class Settings(_Frozen):
     router: RouterSettings = RouterSettings()
     cache: CacheSettings = CacheSettings()
     limits: LimitSettings = LimitSettings()
+    log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
 
 
 class AppArgs(_Frozen):
@@ -80,6 +83,8 @@ class AppArgs(_Frozen):
     router: RouterSettings = RouterSettings()
     cache: CacheSettings = CacheSettings()
     limits: LimitSettings = LimitSettings()
+    log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
 
 
 def load_settings(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote, urlsplit
 
 import orjson
@@ -41,7 +41,7 @@ class ClusterClient:
         self._address = _address(url)
         self._connection: HTTPConnection | None = None
 
-    def __enter__(self) -> ClusterClient:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -114,11 +114,15 @@ class ClusterClient:
 
     def call(self, method: str, path: str, body: object = None) -> Any:
         """The `result` of a reply. Raises the ShoalError that its status stands for, NoCluster if nobody answers."""
-        data = None if body is None else orjson.dumps(body)
+        status, answer = self._answer(method, path, None if body is None else orjson.dumps(body))
+        return self._result(status, answer)
+
+    def _answer(self, method: str, path: str, data: bytes | None) -> tuple[int, bytes]:
+        """Status and body. Raises DeadlineExceeded, NoCluster."""
         if method not in _REPEATABLE:
             self.close()
         try:
-            status, answer = self._exchange(method, path, data)
+            return self._exchange(method, path, data)
         except TimeoutError:
             self.close()
             message = f"{self.url} did not answer {method} {path[:200]} within {self._timeout_s:.0f} s"
@@ -131,7 +135,6 @@ class ClusterClient:
         except HTTPException as error:
             self.close()
             raise NoCluster(f"what answers at {self.url} does not speak HTTP ({error!r}); is it Shoal?") from None
-        return self._result(status, answer)
 
     def _exchange(self, method: str, path: str, data: bytes | None) -> tuple[int, bytes]:
         if self._connection is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cluster.api_keys import EVERYTHING, Access
 from cluster.scope import Scope
@@ -17,7 +17,6 @@ from cluster.search_times import SearchTimes
 from deployments.cluster_api import ClusterApi
 from deployments.http_parameters import parse_parameters, seconds_of
 from deployments.limits import LimitSettings
-from deployments.observability import Observed
 from deployments.result_cache import ResultCache
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -25,6 +24,10 @@ Headers = Iterable[tuple[bytes, bytes]]
 JSON = b"application/json"
 TEXT = b"text/plain; charset=utf-8"
 _NONE: Mapping[str, str] = {}
+
+
+if TYPE_CHECKING:
+    from deployments.observability import Observed
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +66,7 @@ class Request:
 
     def header(self, name: bytes) -> bytes:
         """A header's value, b"" where there is none; `name` in lower case."""
-        for held, value in self.headers:
-            # Most headers have another length, which is known without looking at them.
-            if len(held) == len(name) and held.lower() == name:
-                return value
-        return b""
+        return header_of(self.headers, name)
 
     def parameters(self) -> Mapping[str, str]:
         """The query parameters. Raises InvalidRequest (http_parameters.py)."""
@@ -91,6 +90,15 @@ class Reply:
     status: int = 200
     content_type: bytes = JSON
     headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+def header_of(headers: Headers, name: bytes) -> bytes:
+    """A header's value, b"" where there is none; `name` in lower case."""
+    for held, value in headers:
+        # Most headers have another length, which is known without looking at them.
+        if len(held) == len(name) and held.lower() == name:
+            return value
+    return b""
 
 
 Handler = Callable[[HttpContext, Request], Awaitable[Reply]]

@@ -106,7 +106,14 @@ class SnapshotRequests:
         return self._once(("restore", uid), restore), _json
 
     def _discard(self, head: Any) -> Answer:
-        return self._on_thread(self._shelf.discard, str(head["uid"])), lambda _: _written(0)
+        uid = str(head["uid"])
+
+        async def discard() -> None:
+            if (restoring := self._running.get(("restore", uid))) is not None:
+                await asyncio.wait([restoring])  # or it would make what is removed now
+            await self._on_thread(self._shelf.discard, uid)
+
+        return self._once(("discard", uid), discard), lambda _: _written(0)
 
     def _on_thread(self, step: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
         return asyncio.get_running_loop().run_in_executor(self._threads, step, *arguments)

@@ -70,6 +70,8 @@ PURE_MODULES = frozenset(
             "cluster/requests.py",
             "cluster/shard_map.py",
             "cluster/slots.py",
+            "cluster/snapshot_archive.py",
+            "cluster/snapshot_model.py",
             "cluster/state.py",
         ),
         "deployments/openapi_words.py",

@@ -47,7 +47,8 @@ class Router:
         secret = bytes.fromhex((args.data_folder / "secret").read_text().strip())
         self._coordinator = Coordinator(control, secret)
         await self._coordinator.start()
-        self._app = HttpApp(self._coordinator, args.limits, SHOAL_VERSION, local_key(secret))
+        snapshots = args.snapshots.within(args.data_folder)
+        self._app = HttpApp(self._coordinator, args.limits, SHOAL_VERSION, local_key(secret), snapshots)
         register(self._app, args.router.max_ongoing_requests)
 
     def __serve_build_asgi_app__(self) -> Any:
@@ -99,5 +100,6 @@ def serve_app(args: dict[str, Any]) -> serve.Application:
             shards=settings.shards,
             router=settings.router,
             limits=settings.limits,
+            snapshots=settings.snapshots,
         )
     )

@@ -19,6 +19,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deployments.limits import LimitSettings
+from deployments.snapshot_settings import SnapshotSettings
 from shards.errors import InvalidRequest
 from shards.settings import ShardSettings
 
@@ -63,6 +64,7 @@ class Settings(_Frozen):
     shards: ShardSettings = ShardSettings()
     router: RouterSettings = RouterSettings()
     limits: LimitSettings = LimitSettings()
+    snapshots: SnapshotSettings = SnapshotSettings()
 
 
 class AppArgs(_Frozen):
@@ -77,6 +79,7 @@ class AppArgs(_Frozen):
     shards: ShardSettings = ShardSettings()
     router: RouterSettings = RouterSettings()
     limits: LimitSettings = LimitSettings()
+    snapshots: SnapshotSettings = SnapshotSettings()
 
 
 def load_settings(

@@ -30,6 +30,7 @@ from deployments import (
     http_scroll,
     http_search,
     http_service,
+    http_snapshots,
     http_vector_writes,
 )
 from deployments.cluster_api import ClusterApi
@@ -37,6 +38,7 @@ from deployments.http_access import Gate, Headers, Route
 from deployments.http_errors import BodyTooLarge, MissingPoint, UnknownPath, WrongMethod, error_reply, status_of
 from deployments.http_message import Call, Handler, HttpContext, Reply, Request
 from deployments.limits import LimitSettings
+from deployments.snapshot_settings import SnapshotSettings
 from shards.errors import NotFound, ShoalError
 
 Message = MutableMapping[str, Any]
@@ -95,6 +97,11 @@ COLLECTION_ROUTES: dict[str, Methods] = {
     "points/query": {"POST": Route(http_search.query_points, READ)},
     "points/query/batch": {"POST": Route(http_search.query_points_batch, READ)},
     "points/search": {"POST": Route(http_search.search_points, READ)},
+    "snapshots": {
+        "GET": Route(http_snapshots.list_snapshots, READ),
+        "POST": Route(http_snapshots.create_snapshot, ADMIN),
+    },
+    "snapshots/recover": {"PUT": Route(http_snapshots.recover_snapshot, ADMIN)},
 }
 """By what follows `/collections/{c}/`, each with the role that it needs over that collection."""
 ALIASES_ROUTE: Methods = {
@@ -106,6 +113,11 @@ POINT_ROUTE: Methods = {"GET": Route(http_points.get_point, READ)}
 """`/collections/{c}/points/{id}`"""
 INDEX_ROUTE: Methods = {"DELETE": Route(http_indexes.delete_index, WRITE)}
 """`/collections/{c}/index/{field}`"""
+SNAPSHOT_ROUTE: Methods = {
+    "GET": Route(http_snapshots.get_snapshot, READ),
+    "DELETE": Route(http_snapshots.delete_snapshot, ADMIN),
+}
+"""`/collections/{c}/snapshots/{name}`"""
 
 
 ALL_ROUTES: dict[str, Methods] = {
@@ -114,6 +126,7 @@ ALL_ROUTES: dict[str, Methods] = {
     "/collections/aliases": {"POST": ALIASES_ROUTE["POST"]},
     "/collections/{collection}/points/{id}": POINT_ROUTE,
     "/collections/{collection}/index/{field}": INDEX_ROUTE,
+    "/collections/{collection}/snapshots/{name}": SNAPSHOT_ROUTE,
 }
 """By path template: what requests are counted by, and what the API says of itself."""
 _HANDLERS = {
@@ -134,10 +147,16 @@ class HttpApp:
     """ASGI 3. One per router, on its event loop."""
 
     def __init__(
-        self, cluster: ClusterApi, limits: LimitSettings, shoal_version: str, own_key: str | None = None
+        self,
+        cluster: ClusterApi,
+        limits: LimitSettings,
+        shoal_version: str,
+        own_key: str | None = None,
+        snapshots: SnapshotSettings | None = None,
     ) -> None:
         """`own_key`: the data folder's (`cluster.api_keys.local_key`)."""
-        self._context = HttpContext(cluster, limits, shoal_version, routes=_HANDLERS)
+        snapshots = snapshots or SnapshotSettings()
+        self._context = HttpContext(cluster, limits, shoal_version, routes=_HANDLERS, snapshots=snapshots)
         self._gate = Gate(cluster, own_key)
 
     @property
@@ -219,9 +238,12 @@ class HttpApp:
             reply = error_reply(error, started)
         else:
             reply = await self.answer(call, body)
-        length = (b"content-length", b"%d" % len(reply.body))
+        length = (b"content-length", b"%d" % reply.byte_count)
         headers = [(b"content-type", reply.content_type), length, *reply.headers]
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        if reply.stream is not None:
+            async for piece in reply.stream.pieces:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": reply.body})
 
 
@@ -244,6 +266,8 @@ def find_route(path: str) -> tuple[Methods, str, str]:
             return POINT_ROUTE, parts[2], point
         if folder == "index" and point:
             return INDEX_ROUTE, parts[2], point
+        if folder == "snapshots" and point and "/" not in point:
+            return SNAPSHOT_ROUTE, parts[2], point
     raise UnknownPath(f"Not found: there is no path {path[:200]}")
 
 

@@ -6,7 +6,8 @@ most requests carry none.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from cluster.api_keys import EVERYTHING, Access
 from deployments.cluster_api import ClusterApi
 from deployments.limits import LimitSettings
 from deployments.request_counts import RequestCounts
+from deployments.snapshot_settings import SnapshotSettings
 from shards.errors import InvalidRequest
 
 JSON = b"application/json"
@@ -32,6 +34,9 @@ class HttpContext:
     requests: RequestCounts = field(default_factory=RequestCounts)
     routes: Mapping[str, Mapping[str, Handler]] = field(default_factory=dict)
     """Handlers by path template and method, for the API's description of itself."""
+    snapshots: SnapshotSettings = field(default_factory=SnapshotSettings)
+    background: set[asyncio.Task[None]] = field(default_factory=set)
+    """What goes on although its request was answered."""
 
 
 @dataclass(slots=True)
@@ -70,22 +75,35 @@ class Request:
             )
         return seconds
 
-    def wait(self) -> bool:
-        """`wait`: false unless it is given as true."""
-        text = self.parameters().get("wait", "false")
+    def wait(self, default: bool = False) -> bool:
+        """`wait`, or the default where it is not given. Raises InvalidRequest where it is neither true nor false."""
+        text = self.parameters().get("wait", "true" if default else "false")
         if text not in ("true", "false"):
             raise InvalidRequest(f"wait={text[:40]} is neither true nor false")
         return text == "true"
 
 
+class Stream(NamedTuple):
+    """A body of known length that comes in pieces, each asked for when the one before is on its way."""
+
+    byte_count: int
+    pieces: AsyncIterator[bytes]
+
+
 @dataclass(slots=True)
 class Reply:
-    """`headers` are sent besides content-type and content-length."""
+    """`headers` are sent besides content-type and content-length. With a `stream`, that is the body."""
 
     body: bytes
     status: int = 200
     content_type: bytes = JSON
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    stream: Stream | None = None
+
+    @property
+    def byte_count(self) -> int:
+        """Of the body."""
+        return len(self.body) if self.stream is None else self.stream.byte_count
 
 
 Handler = Callable[[HttpContext, Request], Awaitable[Reply]]

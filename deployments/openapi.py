@@ -36,6 +36,7 @@ from deployments.http_models import (
     VectorNamesBody,
     VectorsBody,
 )
+from deployments.http_snapshots import RecoverSnapshotBody
 from deployments.limits import LimitSettings
 from deployments.openapi_words import EXAMPLES, SUMMARIES
 from shards.filters.grammar import Filter
@@ -65,6 +66,7 @@ BODIES: dict[str, type[BaseModel]] = {
     "POST /collections/{collection}/points/query": QueryBody,
     "POST /collections/{collection}/points/query/batch": QueryBatchBody,
     "POST /collections/{collection}/points/search": LegacySearchBody,
+    "PUT /collections/{collection}/snapshots/recover": RecoverSnapshotBody,
 }
 _TEXT_ROUTES = frozenset({"/healthz", "/livez", "/readyz", "/metrics", "/docs"})
 OPEN_ROUTES = frozenset({"/", "/healthz", "/livez", "/readyz", "/docs"})
@@ -82,7 +84,7 @@ _READS = frozenset(
 _SEARCHES = ("/points/query", "/points/search")
 TAGS = (
     *("collections", "payload indexes", "writing points", "reading points", "search", "aliases"),
-    *("API keys", "service"),
+    *("snapshots", "API keys", "service"),
 )
 """The groups of routes, in the order in which they are shown."""
 _TIMEOUT = {
@@ -96,6 +98,11 @@ _WAIT = {
     "in": "query",
     "description": "answer when the write is visible to every later read",
     "schema": {"type": "boolean", "default": False},
+}
+_WAIT_AS_A_RULE = {
+    **_WAIT,
+    "description": "answer when it is done; false: at once (202), whatever becomes of it",
+    "schema": {"type": "boolean", "default": True},
 }
 _SUCCESS: dict[str, Any] = {
     "type": "object",
@@ -157,7 +164,7 @@ def _operation(path: str, method: str, handler: Handler, bodies: Mapping[str, Ma
         "tags": [_tag(method, path)],
         "summary": SUMMARIES.get(route) or said or route,
         "responses": {
-            "200": _answer(path),
+            "200": _answer(method, path),
             "default": _json("what is wrong, and what to do", {"$ref": SCHEMAS + "Error"}),
         },
     }
@@ -176,6 +183,8 @@ def _tag(method: str, path: str) -> str:
     below = path.removeprefix("/collections/{collection}")
     if path.endswith("/aliases"):
         return "aliases"
+    if below.startswith("/snapshots"):
+        return "snapshots"
     if below.startswith("/index"):
         return "payload indexes"
     if below.startswith("/points"):
@@ -202,6 +211,8 @@ def _parameters(path: str, method: str) -> list[dict[str, Any]]:
         return [_TIMEOUT]
     if below == path or below in ("/exists", "/aliases", "/cluster"):
         return found
+    if below.startswith("/snapshots"):
+        return [*found, _TIMEOUT, *([] if method == "GET" else [_WAIT_AS_A_RULE])]
     writes = below.startswith(("/points", "/index")) and (method, below) not in _READS and method != "GET"
     return [*found, _TIMEOUT, *([_WAIT] if writes else [])]
 
@@ -212,7 +223,9 @@ def _remark(handler: Handler) -> str:
     return rest.partition(" ")[2]
 
 
-def _answer(path: str) -> dict[str, Any]:
+def _answer(method: str, path: str) -> dict[str, Any]:
+    if path.endswith("/snapshots/{name}") and method == "GET":
+        return {"description": "a tar", "content": {"application/x-tar": {"schema": {"type": "string"}}}}
     if path in _TEXT_ROUTES:
         kind = "text/html" if path == "/docs" else "text/plain"
         return {"description": "text", "content": {kind: {"schema": {"type": "string"}}}}

@@ -15,6 +15,7 @@ import uvicorn
 from deployments import http_protocol
 from deployments.http_app import HttpApp
 from deployments.limits import LimitSettings
+from deployments.snapshot_settings import SnapshotSettings
 from shards.settings import ShardSettings
 from tests.local_cluster import LocalCluster
 
@@ -30,6 +31,7 @@ class Entrance:
     own_key: str | None = None
     is_short: bool = False
     port: int = 0
+    snapshots: SnapshotSettings | None = None
 
 
 class Server(uvicorn.Server):
@@ -89,7 +91,8 @@ class _Router:
             return
         await receive()
         coordinator = await self._cluster.connect()
-        self._app = HttpApp(coordinator, LimitSettings(), "0", self._entrance.own_key)
+        entrance = self._entrance
+        self._app = HttpApp(coordinator, LimitSettings(), "0", entrance.own_key, entrance.snapshots)
         if self._entrance.is_short:
             http_protocol.register(self._app, ONGOING_MAX)
         await send({"type": "lifespan.startup.complete"})

@@ -21,6 +21,7 @@ from deployments.config import AppArgs, Settings
 from deployments.data_folder import DataFolder, is_locked, open_folder
 from deployments.http_app import HttpApp
 from deployments.http_protocol import register
+from deployments.snapshot_settings import FOLDER_NAME
 from deployments.version import SHOAL_VERSION
 from shards.errors import Conflict
 
@@ -48,6 +49,8 @@ class Router:
         self._coordinator = Coordinator(control, secret)
         await self._coordinator.start()
         snapshots = args.snapshots.within(args.data_folder)
+        if args.snapshots.folder is None:
+            await asyncio.to_thread((args.data_folder / FOLDER_NAME).mkdir, exist_ok=True)
         self._app = HttpApp(self._coordinator, args.limits, SHOAL_VERSION, local_key(secret), snapshots)
         register(self._app, args.router.max_ongoing_requests)
 

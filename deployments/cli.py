@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from deployments.commands import keys, load, running, search, verify
+from deployments.commands import keys, load, running, search, snapshots, verify
 from deployments.terminal import guarded
 
 app = typer.Typer(
@@ -31,6 +31,7 @@ app.command()(verify.verify)
 app.command()(load.load)
 app.command()(search.search)
 app.command()(search.collections)
+app.add_typer(snapshots.app)
 app.add_typer(keys.app)
 
 

@@ -138,6 +138,7 @@ def _deadline_s(context: HttpContext, request: Request) -> float:
 
 
 def _shown(snapshot: SnapshotDescription) -> dict[str, Any]:
+    """As the API has it; `size` and `checksum` are those of the download."""
     return {
         "name": snapshot.content.name,
         "creation_time": snapshot.created_at,

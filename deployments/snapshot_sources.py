@@ -60,17 +60,14 @@ class UrlSource(NamedTuple):
         kind = HTTPSConnection if self.url.scheme == "https" else HTTPConnection
         connection = kind(self.url.netloc, timeout=FETCH_S)
         try:
-            response = await asyncio.to_thread(self._ask, connection)
-            if response.status != 200:
-                raise InvalidRequest(
-                    f"{self.url.netloc} answered {response.status} instead of giving out the snapshot"
-                )
-            async for piece in _pieces(response.read):
-                yield piece
-            if response.length:  # what the other server said that would still come
-                raise Unavailable(
-                    f"{self.url.netloc} did not give out the whole snapshot: {response.length} bytes miss"
-                )
+            with await asyncio.to_thread(self._ask, connection) as response:
+                if response.status != 200:
+                    refusal = f"{self.url.netloc} answered {response.status} instead of giving out the snapshot"
+                    raise InvalidRequest(refusal)
+                async for piece in _pieces(response.read):
+                    yield piece
+                if response.length:  # what the other server said that would still come
+                    raise OSError(f"{response.length} bytes are missing")
         except (OSError, HTTPException) as error:
             raise Unavailable(f"{self.url.netloc} did not give out the whole snapshot: {error}") from error
         finally:

@@ -101,7 +101,8 @@ def everything(client: QdrantClient, name: str = NAME) -> list[Any]:
 
 def overwrite(client: QdrantClient) -> None:
     client.delete(NAME, list(range(400)), wait=True)
-    client.set_payload(NAME, {"n": 0}, list(range(500, 600)), wait=True)
+    above = models.Filter(must=[models.FieldCondition(key="n", range=models.Range(gte=1000))])
+    client.set_payload(NAME, {"n": 0}, above, wait=True)
 
 
 def test_a_collection_comes_back_by_client_and_command_also_after_a_restart(

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from cluster.search_times import SearchTimes
 from shards.batch import Vectors
 from shards.vector_layout import UNNAMED
 
@@ -61,11 +62,12 @@ class QueryHits(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class SearchAnswer:
     """Merged hits of each query, offset applied. `coverage`: the fraction of the collection's shards that answered, 0
-    to 1.
+    to 1. `times`: when it was where; None where nobody took them.
     """
 
     hits: list[QueryHits]
     coverage: float
+    times: SearchTimes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,11 +159,18 @@ class Selection(NamedTuple):
 
 class UpsertCondition(NamedTuple):
     """Which points of an upsert are written. `mode`: "upsert", "insert_only" (ids that are new), "update_only" (ids that
-    exist). `filter`: of points that exist only those that match it, as they are before.
+    exist). `filter`: of points that exist only those that match it, as they are before. `guard`: see shards/point_writes.py.
+    Both are encoded filters, b"" for none.
     """
 
     mode: str = "upsert"
     filter: bytes = b""
+    guard: bytes = b""
+
+    @property
+    def is_met_by_all(self) -> bool:
+        """Whether every point is written, if the guard allows any."""
+        return self.mode == "upsert" and not self.filter
 
 
 ANY_POINT = UpsertCondition()

@@ -52,6 +52,7 @@ class SnapshotContent(_Frozen):
     shard_map: ShardMap
     settings: str
     tenant_field: str | None
+    late_tenant_field: str | None = None
     parts: tuple[SnapshotPart, ...]
 
     @property
@@ -104,6 +105,7 @@ def content_of(
         shard_map=collection.shard_map,
         settings=collection.settings,
         tenant_field=collection.tenant_field,
+        late_tenant_field=collection.late_tenant_field,
         parts=parts,
     )
 
@@ -166,5 +168,6 @@ def recovered(content: SnapshotContent, name: str, uid: str) -> CollectionState:
         status="creating",
         settings=content.settings,
         tenant_field=content.tenant_field,
+        late_tenant_field=content.late_tenant_field,
         restored=True,
     )

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 from cluster.catalogue_calls import CatalogueCalls
 from cluster.fan_out import ShardRequest
+from cluster.scope import Named, scope_of
 from cluster.shard_calls import target_of
 from cluster.snapshot_archive import END, archive_bytes, encode_content, header, padding
 from cluster.snapshot_model import (
@@ -35,6 +36,7 @@ from cluster.snapshot_model import (
     those_that_count,
 )
 from cluster.state import ClusterState, CollectionState
+from cluster.tenant_guard import check_whole
 from shards import messages
 from shards.errors import NotFound, ShoalError
 from shards.wire import Kind
@@ -53,7 +55,7 @@ class Shards(NamedTuple):
 
     state: Callable[[], ClusterState]
     ask: Callable[[ShardRequest, float], Awaitable[Mapping[int, Any]]]
-    on_current_state: Callable[[str, Callable[[CollectionState], Awaitable[Any]]], Awaitable[Any]]
+    on_current_state: Callable[[Named, Callable[[CollectionState, bytes], Awaitable[Any]]], Awaitable[Any]]
 
 
 class Snapshots:
@@ -63,14 +65,17 @@ class Snapshots:
         self._shards = shards
         self._catalogue = catalogue
 
-    async def create(self, collection: str, deadline_s: float) -> SnapshotDescription:
-        """Snapshot everything that had been acknowledged when this was called. Raises NotFound, StorageFull, ..."""
+    async def create(self, about: Named, deadline_s: float) -> SnapshotDescription:
+        """Snapshot everything that had been acknowledged when this was called. Raises NotFound, StorageFull, ..., and
+        Forbidden for a scope with tenants.
+        """
+        check_whole(scope_of(about))
         await self._catalogue.refresh()
         created_s = time.time()
         name = snapshot_name(created_s, secrets.token_hex(3))
         begun: list[CollectionState] = []
 
-        async def take(state: CollectionState) -> SnapshotContent:
+        async def take(state: CollectionState, _: bytes) -> SnapshotContent:
             begun.append(state)
             body = [target_of(state).encode(), *messages.encode_json({"name": name})]
             request = ShardRequest(
@@ -79,7 +84,7 @@ class Snapshots:
             return content_of(state, name, created_s, await self._shards.ask(request, deadline_s))
 
         try:
-            content = await self._shards.on_current_state(collection, take)
+            content = await self._shards.on_current_state(about, take)
             description = await self._describe(content, deadline_s)
             await self._seal(description, deadline_s)
         except BaseException:

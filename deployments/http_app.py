@@ -5,8 +5,8 @@ Whole requests come straight from the connection (http_protocol.py); where Serve
 it is an ASGI application. No framework stands in the way: a query costs one split of its path and two dictionary
 look-ups before its handler runs. Handlers live in the modules that the tables name; which role each needs stands beside
 it here, and http_access.py sees to it.
-An alias is resolved before a handler runs, so that a whole request means one collection, even while the alias moves: a
-vector prepared for one must not be written to the other.
+A name is resolved before a handler runs, an alias too, and a whole request means the collection that was found
+(cluster/scope.py), even while the alias moves or the collection is made anew.
 A cancelled request (its client went away) is not answered: CancelledError passes through.
 """
 
@@ -17,6 +17,7 @@ from time import perf_counter
 from typing import Any
 
 from cluster.api_keys import Role
+from cluster.scope import Scope
 from deployments import (
     http_aliases,
     http_changes,
@@ -34,10 +35,11 @@ from deployments import (
     http_vector_writes,
 )
 from deployments.cluster_api import ClusterApi
-from deployments.http_access import Gate, Headers, Route
+from deployments.http_access import Gate, Route
 from deployments.http_errors import BodyTooLarge, MissingPoint, UnknownPath, WrongMethod, error_reply, status_of
-from deployments.http_message import Call, Handler, HttpContext, Reply, Request
+from deployments.http_message import Call, Handler, Headers, HttpContext, Reply, Request
 from deployments.limits import LimitSettings
+from deployments.observability import Observed, observe
 from deployments.snapshot_settings import SnapshotSettings
 from shards.errors import NotFound, ShoalError
 
@@ -70,33 +72,40 @@ ROUTES: dict[str, Methods] = {
     "/aliases": {"GET": Route(http_aliases.list_aliases, READ, own_only=True)},
 }
 """Each with the role that it needs over the whole cluster."""
+
+
+def _points(handler: Handler, role: Role) -> Route:
+    """A route that reads or writes points: what it does can be kept within tenants."""
+    return Route(handler, role, within_tenants=True)
+
+
 COLLECTION_ROUTES: dict[str, Methods] = {
     "": {
-        "GET": Route(http_collections.get_collection, READ),
+        "GET": Route(http_collections.get_collection, READ, within_tenants=True),
         "PUT": Route(http_collections.create_collection, ADMIN),
         "PATCH": Route(http_aliases.update_collection, ADMIN),
         "DELETE": Route(http_collections.delete_collection, ADMIN),
     },
     "aliases": {"GET": Route(http_aliases.list_collection_aliases, READ)},
-    "exists": {"GET": Route(http_collections.collection_exists, READ)},
+    "exists": {"GET": Route(http_collections.collection_exists, READ, within_tenants=True)},
     "cluster": {"GET": Route(http_collections.get_collection_shards, READ)},
     "index": {"PUT": Route(http_indexes.create_index, WRITE)},
-    "points": {"PUT": Route(http_points.upsert_points, WRITE), "POST": Route(http_points.retrieve_points, READ)},
-    "points/delete": {"POST": Route(http_points.delete_points, WRITE)},
-    "points/count": {"POST": Route(http_points.count_points, READ)},
-    "points/scroll": {"POST": Route(http_scroll.scroll_points, READ)},
-    "points/vectors": {"PUT": Route(http_vector_writes.update_vectors, WRITE)},
-    "points/vectors/delete": {"POST": Route(http_vector_writes.delete_vectors, WRITE)},
+    "points": {"PUT": _points(http_points.upsert_points, WRITE), "POST": _points(http_points.retrieve_points, READ)},
+    "points/delete": {"POST": _points(http_points.delete_points, WRITE)},
+    "points/count": {"POST": _points(http_points.count_points, READ)},
+    "points/scroll": {"POST": _points(http_scroll.scroll_points, READ)},
+    "points/vectors": {"PUT": _points(http_vector_writes.update_vectors, WRITE)},
+    "points/vectors/delete": {"POST": _points(http_vector_writes.delete_vectors, WRITE)},
     "points/payload": {
-        "POST": Route(http_payloads.set_payload, WRITE),
-        "PUT": Route(http_payloads.overwrite_payload, WRITE),
+        "POST": _points(http_payloads.set_payload, WRITE),
+        "PUT": _points(http_payloads.overwrite_payload, WRITE),
     },
-    "points/payload/delete": {"POST": Route(http_payloads.delete_payload, WRITE)},
-    "points/payload/clear": {"POST": Route(http_payloads.clear_payload, WRITE)},
-    "points/batch": {"POST": Route(http_changes.change_points, WRITE)},
-    "points/query": {"POST": Route(http_search.query_points, READ)},
-    "points/query/batch": {"POST": Route(http_search.query_points_batch, READ)},
-    "points/search": {"POST": Route(http_search.search_points, READ)},
+    "points/payload/delete": {"POST": _points(http_payloads.delete_payload, WRITE)},
+    "points/payload/clear": {"POST": _points(http_payloads.clear_payload, WRITE)},
+    "points/batch": {"POST": _points(http_changes.change_points, WRITE)},
+    "points/query": {"POST": _points(http_search.query_points, READ)},
+    "points/query/batch": {"POST": _points(http_search.query_points_batch, READ)},
+    "points/search": {"POST": _points(http_search.search_points, READ)},
     "snapshots": {
         "GET": Route(http_snapshots.list_snapshots, READ),
         "POST": Route(http_snapshots.create_snapshot, ADMIN),
@@ -109,7 +118,7 @@ ALIASES_ROUTE: Methods = {
     "POST": Route(http_aliases.change_aliases, ADMIN, whole_cluster=True),
 }
 """`/collections/aliases`, which is also the path of a collection of that name."""
-POINT_ROUTE: Methods = {"GET": Route(http_points.get_point, READ)}
+POINT_ROUTE: Methods = {"GET": _points(http_points.get_point, READ)}
 """`/collections/{c}/points/{id}`"""
 INDEX_ROUTE: Methods = {"DELETE": Route(http_indexes.delete_index, WRITE)}
 """`/collections/{c}/index/{field}`"""
@@ -135,6 +144,7 @@ _HANDLERS = {
 _ROUTE_NAMES = {
     handler: f"{method} {path}" for path, methods in _HANDLERS.items() for method, handler in methods.items()
 }
+_NO_COLLECTION = Scope("")
 _NO_ROUTE = "OTHER other"
 """What a request counts as that has none."""
 
@@ -155,9 +165,20 @@ class HttpApp:
         snapshots: SnapshotSettings | None = None,
     ) -> None:
         """`own_key`: the data folder's (`cluster.api_keys.local_key`)."""
-        snapshots = snapshots or SnapshotSettings()
-        self._context = HttpContext(cluster, limits, shoal_version, routes=_HANDLERS, snapshots=snapshots)
+        self._context = HttpContext(
+            cluster,
+            limits,
+            shoal_version,
+            observe(cluster),
+            routes=_HANDLERS,
+            snapshots=snapshots or SnapshotSettings(),
+        )
         self._gate = Gate(cluster, own_key)
+
+    @property
+    def observed(self) -> Observed:
+        """What this router observes of itself; other parts add their sources."""
+        return self._context.observed
 
     @property
     def body_bytes_max(self) -> int:
@@ -173,24 +194,26 @@ class HttpApp:
         try:
             route, named, point = self._find(method, path, headers)
             name = _ROUTE_NAMES[route.handler]
-            access = self._gate.admit(route, named, headers)
+            access, tenants = self._gate.admit(route, named, headers)
         except ShoalError as error:
-            self._context.requests.add(name, status_of(error), perf_counter() - started)
+            self._context.observed.requests.add(name, status_of(error), perf_counter() - started)
             raise
-        return Call(route.handler, Request(named, point, b"", query_string, started, named, access))
+        request = Request(_NO_COLLECTION, point, b"", query_string, started, named, access, headers)
+        request.tenants = tenants
+        return Call(route.handler, request)
 
     async def answer(self, call: Call, body: bytes) -> Reply:
         """The reply to a request that was let in; an error is a reply too."""
         handler, request = call
         request.body = body
         try:
-            if not request.named or request.named in self._context.cluster.state.collections:
+            if not request.named or self._settle(request, request.named):
                 reply = await handler(self._context, request)
             else:
                 reply = await self._answer_for_alias(handler, request)
         except Exception as error:
             reply = error_reply(error, request.started)
-        self._context.requests.add(_ROUTE_NAMES[handler], reply.status, perf_counter() - request.started)
+        self._context.observed.requests.add(_ROUTE_NAMES[handler], reply.status, perf_counter() - request.started)
         return reply
 
     def _find(self, method: str, path: str, headers: Headers) -> tuple[Route, str, str]:
@@ -205,12 +228,18 @@ class HttpApp:
             raise
         return route, named, point
 
+    def _settle(self, request: Request, name: str) -> bool:
+        """Hold the request to the collection that has this name now. False where there is none."""
+        found = self._context.cluster.state.collections.get(name)
+        request.collection = Scope(name, "" if found is None else found.uid, request.tenants)
+        return found is not None
+
     async def _answer_for_alias(self, handler: Handler, request: Request) -> Reply:
         """The reply to a request that names no collection known here: an alias, or nothing, or what is to be created."""
         cluster = self._context.cluster
         if cluster.state.find(request.named) is None:
             await cluster.catalogue.refresh()  # another router may have made it just now
-        request.collection = cluster.state.resolve(request.named)
+        self._settle(request, cluster.state.resolve(request.named))
         try:
             return await handler(self._context, request)
         except MissingPoint:
@@ -219,9 +248,9 @@ class HttpApp:
             # What this router took the alias for may be gone because it was moved; looking for the collection has
             # brought the newest state.
             now = cluster.state.resolve(request.named)
-            if now == request.collection:
+            if now == request.collection.name:
                 raise
-            request.collection = now
+            self._settle(request, now)
             return await handler(self._context, request)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:

@@ -7,18 +7,22 @@ most requests carry none.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 from cluster.api_keys import EVERYTHING, Access
+from cluster.scope import Scope
+from cluster.search_times import SearchTimes
 from deployments.cluster_api import ClusterApi
 from deployments.limits import LimitSettings
-from deployments.request_counts import RequestCounts
+from deployments.observability import Observed
 from deployments.snapshot_settings import SnapshotSettings
 from shards.errors import InvalidRequest
+
+Headers = Iterable[tuple[bytes, bytes]]
 
 JSON = b"application/json"
 TEXT = b"text/plain; charset=utf-8"
@@ -31,7 +35,7 @@ class HttpContext:
     cluster: ClusterApi
     limits: LimitSettings
     shoal_version: str
-    requests: RequestCounts = field(default_factory=RequestCounts)
+    observed: Observed
     routes: Mapping[str, Mapping[str, Handler]] = field(default_factory=dict)
     """Handlers by path template and method, for the API's description of itself."""
     snapshots: SnapshotSettings = field(default_factory=SnapshotSettings)
@@ -41,18 +45,31 @@ class HttpContext:
 
 @dataclass(slots=True)
 class Request:
-    """`collection` and `point` (of an index: its field) are the path's variables, "" where it has none; `started` is a
-    perf_counter value. An alias in the path has been resolved to its collection; `named` is the path's own word. `access` is
-    for handlers that show only what the caller may see; whether it may call them at all is decided before.
+    """`named` and `point` (of an index: its field) are the path's variables, "" where it has none; `started` is a
+    perf_counter value. `collection` is what `named` was found to be, an alias resolved; what a handler does is held to it.
+    `access` is for handlers that show only what the caller may see; whether it may call them at all is decided before,
+    and so are `tenants`, to whose points alone the request is kept, where it names any.
     """
 
-    collection: str
+    collection: Scope
     point: str
     body: bytes
     query_string: bytes
     started: float
     named: str = ""
     access: Access = EVERYTHING
+    headers: Headers = ()
+    tenants: tuple[str, ...] = ()
+    times: SearchTimes | None = None
+    """Of a search that was answered."""
+
+    def header(self, name: bytes) -> bytes:
+        """A header's value, b"" where there is none; `name` in lower case."""
+        for held, value in self.headers:
+            # Most headers have another length, which is known without looking at them.
+            if len(held) == len(name) and held.lower() == name:
+                return value
+        return b""
 
     def parameters(self) -> dict[str, str]:
         """The query parameters; of one that is repeated, the last."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import NamedTuple
 
-from cluster.requests import ScrollRequest, SearchRequest
+from cluster.requests import ScrollRequest, SearchAnswer, SearchRequest
 from deployments.http_filters import NO_FILTER, encoded_filter
 from deployments.http_json import Point, dump, parse_body, records, scored_points, scores_of
 from deployments.http_message import HttpContext, Reply, Request, success
@@ -56,15 +56,16 @@ class _Shown(NamedTuple):
 async def query_points(context: HttpContext, request: Request) -> Reply:
     """POST /collections/{c}/points/query"""
     body = parse_body(QueryBody, request.body)
-    points, coverage = await _search_one(context, request, body)
-    return success(request, b'{"points":%b}' % dump(points), _shoal(coverage))
+    points, answer = await _search_one(context, request, body)
+    reply = success(request, b'{"points":%b}' % dump(points), _shoal(answer))
+    return _timed(context, request, answer, reply)
 
 
 async def search_points(context: HttpContext, request: Request) -> Reply:
     """POST /collections/{c}/points/search, the older form of a query by vector"""
     legacy = parse_body(LegacySearchBody, request.body)
-    points, coverage = await _search_one(context, request, _as_query(legacy))
-    return success(request, dump(points), _shoal(coverage))
+    points, answer = await _search_one(context, request, _as_query(legacy))
+    return _timed(context, request, answer, success(request, dump(points), _shoal(answer)))
 
 
 async def query_points_batch(context: HttpContext, request: Request) -> Reply:
@@ -102,7 +103,9 @@ async def query_points_batch(context: HttpContext, request: Request) -> Reply:
         distance = searched_vector(spec, plan.vector).distance
         for hits, found_scores, place in zip(answer.hits, scores_of(answer.hits, distance), places, strict=True):
             results[place]["points"] = scored_points(hits, found_scores, *shown[place])
-    return success(request, dump(results), _shoal(min((answer.coverage for answer in answers), default=1.0)))
+    reply = success(request, dump(results), _shoal(min(answers, key=lambda answer: answer.coverage, default=None)))
+    last = max(answers, key=lambda answer: answer.times.merged if answer.times else 0.0, default=None)
+    return _timed(context, request, last, reply)
 
 
 def _pack_group(queries: list[list[float]], places: list[int], column: VectorColumn) -> Vectors:
@@ -110,18 +113,28 @@ def _pack_group(queries: list[list[float]], places: list[int], column: VectorCol
     return prepare_vectors(packed, column.distance, column.size, "query")
 
 
-async def _search_one(context: HttpContext, request: Request, body: QueryBody) -> tuple[list[Point], float]:
+async def _search_one(
+    context: HttpContext, request: Request, body: QueryBody
+) -> tuple[list[Point], SearchAnswer | None]:
     spec = context.cluster.collection(request.collection).spec
     shown = _shown(body, spec)
     plan = _plan(body, shown, context.limits)
     if body.query is None:
-        return await _first_points(context, request, plan, shown), 1.0
+        return await _first_points(context, request, plan, shown), None
     column = searched_vector(spec, plan.vector)
     vectors = pack_query(query_vector(body.query), column, "query")
     deadline_s = request.deadline_s(context.limits)
     answer = await context.cluster.search(request.collection, SearchRequest(vectors, *plan), deadline_s)
     (found_scores,) = scores_of(answer.hits, column.distance)
-    return scored_points(answer.hits[0], found_scores, *shown), answer.coverage
+    return scored_points(answer.hits[0], found_scores, *shown), answer
+
+
+def _timed(context: HttpContext, request: Request, answer: SearchAnswer | None, reply: Reply) -> Reply:
+    """The reply, which is made now; where its time went is counted."""
+    if answer is not None and answer.times is not None:
+        request.times = answer.times
+        context.observed.phases.observe(request.started, answer.times)
+    return reply
 
 
 async def _first_points(context: HttpContext, request: Request, plan: _Plan, shown: _Shown) -> list[Point]:
@@ -164,5 +177,5 @@ def _as_query(legacy: LegacySearchBody) -> QueryBody:
     return QueryBody.model_construct(query=vector, using=name, **common)
 
 
-def _shoal(coverage: float) -> bytes:
-    return _FULL_COVERAGE if coverage >= 1.0 else b'{"coverage":%.4f}' % coverage
+def _shoal(answer: SearchAnswer | None) -> bytes:
+    return _FULL_COVERAGE if answer is None or answer.coverage >= 1.0 else b'{"coverage":%.4f}' % answer.coverage

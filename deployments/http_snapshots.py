@@ -59,14 +59,14 @@ async def create_snapshot(context: HttpContext, request: Request) -> Reply:
 async def list_snapshots(context: HttpContext, request: Request) -> Reply:
     """GET /collections/{c}/snapshots: oldest first"""
     deadline_s = request.deadline_s(context.limits)
-    found = await context.cluster.snapshots.list_of(request.collection, deadline_s)
+    found = await context.cluster.snapshots.list_of(request.collection.name, deadline_s)
     return success(request, orjson.dumps([_shown(one) for one in found]))
 
 
 async def get_snapshot(context: HttpContext, request: Request) -> Reply:
     """GET /collections/{c}/snapshots/{name}: the whole as one file, an uncompressed tar"""
     deadline_s = _deadline_s(context, request)
-    found = await context.cluster.snapshots.find(request.collection, request.point, deadline_s)
+    found = await context.cluster.snapshots.find(request.collection.name, request.point, deadline_s)
     disposition = f'attachment; filename="{found.content.name}.snapshot"'.encode()
     pieces = context.cluster.snapshots.archive(found.content, deadline_s)
     stream = Stream(found.byte_count, pieces)
@@ -76,7 +76,7 @@ async def get_snapshot(context: HttpContext, request: Request) -> Reply:
 async def delete_snapshot(context: HttpContext, request: Request) -> Reply:
     """DELETE /collections/{c}/snapshots/{name}"""
     deadline_s = _deadline_s(context, request)
-    deleting = partial(context.cluster.snapshots.delete, request.collection, request.point, deadline_s)
+    deleting = partial(context.cluster.snapshots.delete, request.collection.name, request.point, deadline_s)
     return await _do(context, request, deleting, lambda _: b"true")
 
 

@@ -13,6 +13,7 @@ import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from cluster.scope import Scope
 from deployments import http_protocol
 from deployments.http_access import Headers
 from deployments.http_errors import UnknownPath
@@ -41,20 +42,20 @@ class EchoApp:
             raise UnknownPath("refused before its body came")
 
         if "stream" in path:
-            return Call(self.stream, Request(path, "", b"", query_string, started))
+            return Call(self.stream, Request(Scope(path), "", b"", query_string, started))
 
         async def echo(_: HttpContext, request: Request) -> Reply:
             text = f"{method} {path} {query_string.decode()} {len(request.body)}"
             return Reply(text.encode(), headers=((b"x-echo", b"1"),))
 
-        return Call(echo, Request(path, "", b"", query_string, started))
+        return Call(echo, Request(Scope(path), "", b"", query_string, started))
 
     async def stream(self, _: HttpContext, request: Request) -> Reply:
         """STREAMED bytes; `cut` in the path lets it fail in the middle."""
 
         async def pieces() -> AsyncIterator[bytes]:
             for number in range(STREAMED // PIECE):
-                if "cut" in request.collection and number == 3:
+                if "cut" in request.collection.name and number == 3:
                     raise ShardUnavailable("the shard has gone")
                 self.given_bytes += PIECE
                 yield b"%d" % (number % 10) * PIECE
@@ -65,7 +66,7 @@ class EchoApp:
     async def answer(self, call: Call, body: bytes) -> Reply:
         handler, request = call
         request.body = body
-        if "slow" in request.collection:
+        if "slow" in request.collection.name:
             self.started.set()
             try:
                 await self.release.wait()

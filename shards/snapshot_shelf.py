@@ -53,7 +53,15 @@ class SnapshotShelf:
         self.folder = folder / SNAPSHOTS_FOLDER
 
     def clean_up(self) -> None:
-        """Remove what requests left that a restart has ended. Before anything else is asked."""
+        """Remove what requests left that a restart has ended. Before anything else is asked. Raises nothing: what can't be
+        removed is logged, and no reason not to serve.
+        """
+        try:
+            self._clean_up()
+        except OSError as error:
+            log.error("%s can't be tidied: %s", self.folder, error)
+
+    def _clean_up(self) -> None:
         for leftover in (INCOMING, RESTORED):
             shutil.rmtree(self.folder / leftover, ignore_errors=True)
         for taken in self._folders_of_collections():

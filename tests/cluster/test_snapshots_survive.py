@@ -31,6 +31,9 @@ from deployments.processes import wait_until
 NAME, COUNT, DIM, DEADLINE_S = "notes", 1200, 8, 60
 IS_TENANT = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True)
 
+pytestmark = pytest.mark.timeout(600)
+"""Each test starts a cluster, one twice, on a machine that may have other things to do."""
+
 
 @dataclass
 class Running:

@@ -33,6 +33,10 @@ from cluster.snapshot_model import (
     snapshot_name,
     those_that_count,
 )
+from cluster.snapshot_model import (
+    content_of as content_of_collection,
+)
+from cluster.state import CollectionState
 from shards.distance import Distance
 from shards.errors import DamagedSnapshot, InvalidRequest
 from shards.schema import CollectionSpec, VectorSpec
@@ -194,6 +198,16 @@ def test_a_recovered_collection_is_the_same_under_another_uid() -> None:
     item = recovered(CONTENT, "other", "b" * 32)
     assert (item.name, item.uid, item.status, item.restored) == ("other", "b" * 32, "creating", True)
     assert (item.tenant_field, item.settings, item.shard_map) == ("org", CONTENT.settings, CONTENT.shard_map)
+
+
+def test_everything_that_the_catalogue_knows_of_a_collection_comes_back() -> None:
+    before = recovered(CONTENT, "words", "a" * 32).model_copy(
+        update={"status": "ready", "restored": False, "tenant_field": None, "late_tenant_field": "team"}
+    )
+    content = content_of_collection(before, "one", 1.0, {})
+    after = recovered(content, before.name, before.uid)
+    changed = {name for name in CollectionState.model_fields if getattr(after, name) != getattr(before, name)}
+    assert changed == {"status", "restored"}
 
 
 def test_its_name_may_be_a_snapshot_s() -> None:

@@ -21,6 +21,7 @@ from deployments.config import AppArgs, Settings
 from deployments.data_folder import DataFolder, is_locked, open_folder
 from deployments.http_app import HttpApp
 from deployments.http_protocol import register
+from deployments.result_cache import ResultCache
 from deployments.snapshot_settings import FOLDER_NAME
 from deployments.version import SHOAL_VERSION
 from shards.errors import Conflict
@@ -48,10 +49,12 @@ class Router:
         secret = bytes.fromhex((args.data_folder / "secret").read_text().strip())
         self._coordinator = Coordinator(control, secret)
         await self._coordinator.start()
+        cache = ResultCache(self._coordinator, args.cache) if args.cache.l1_bytes else None
         snapshots = args.snapshots.within(args.data_folder)
         if args.snapshots.folder is None:
             await asyncio.to_thread((args.data_folder / FOLDER_NAME).mkdir, exist_ok=True)
-        self._app = HttpApp(self._coordinator, args.limits, SHOAL_VERSION, local_key(secret), snapshots)
+        own_key = local_key(secret)
+        self._app = HttpApp(self._coordinator, args.limits, SHOAL_VERSION, own_key, cache, snapshots=snapshots)
         register(self._app, args.router.max_ongoing_requests)
 
     async def check_health(self) -> None:
@@ -109,6 +112,7 @@ def serve_app(args: dict[str, Any]) -> serve.Application:
             shard_count=settings.cluster.shard_count,
             shards=settings.shards,
             router=settings.router,
+            cache=settings.cache,
             limits=settings.limits,
             snapshots=settings.snapshots,
         )

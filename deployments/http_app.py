@@ -40,6 +40,7 @@ from deployments.http_errors import BodyTooLarge, MissingPoint, UnknownPath, Wro
 from deployments.http_message import Call, Handler, Headers, HttpContext, Reply, Request
 from deployments.limits import LimitSettings
 from deployments.observability import Observed, observe
+from deployments.result_cache import ResultCache
 from deployments.snapshot_settings import SnapshotSettings
 from shards.errors import NotFound, ShoalError
 
@@ -162,6 +163,8 @@ class HttpApp:
         limits: LimitSettings,
         shoal_version: str,
         own_key: str | None = None,
+        cache: ResultCache | None = None,
+        *,
         snapshots: SnapshotSettings | None = None,
     ) -> None:
         """`own_key`: the data folder's (`cluster.api_keys.local_key`)."""
@@ -171,6 +174,7 @@ class HttpApp:
             shoal_version,
             observe(cluster),
             routes=_HANDLERS,
+            cache=cache,
             snapshots=snapshots or SnapshotSettings(),
         )
         self._gate = Gate(cluster, own_key)
@@ -198,8 +202,7 @@ class HttpApp:
         except ShoalError as error:
             self._context.observed.requests.add(name, status_of(error), perf_counter() - started)
             raise
-        request = Request(_NO_COLLECTION, point, b"", query_string, started, named, access, headers)
-        request.tenants = tenants
+        request = Request(_NO_COLLECTION, point, b"", query_string, started, named, access, headers, tenants)
         return Call(route.handler, request)
 
     async def answer(self, call: Call, body: bytes) -> Reply:
@@ -207,6 +210,8 @@ class HttpApp:
         handler, request = call
         request.body = body
         try:
+            if request.query_string:
+                request.parameters()  # what one may be is the same for every route
             if not request.named or self._settle(request, request.named):
                 reply = await handler(self._context, request)
             else:

@@ -11,21 +11,22 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import NamedTuple
-from urllib.parse import parse_qsl
 
 from cluster.api_keys import EVERYTHING, Access
 from cluster.scope import Scope
 from cluster.search_times import SearchTimes
 from deployments.cluster_api import ClusterApi
+from deployments.http_parameters import parse_parameters, seconds_of
 from deployments.limits import LimitSettings
 from deployments.observability import Observed
+from deployments.result_cache import ResultCache
 from deployments.snapshot_settings import SnapshotSettings
-from shards.errors import InvalidRequest
 
 Headers = Iterable[tuple[bytes, bytes]]
 
 JSON = b"application/json"
 TEXT = b"text/plain; charset=utf-8"
+_NONE: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class HttpContext:
     observed: Observed
     routes: Mapping[str, Mapping[str, Handler]] = field(default_factory=dict)
     """Handlers by path template and method, for the API's description of itself."""
+    cache: ResultCache | None = None
+    """Of answers to queries; None where it is off."""
     snapshots: SnapshotSettings = field(default_factory=SnapshotSettings)
     background: set[asyncio.Task[None]] = field(default_factory=set)
     """What goes on although its request was answered."""
@@ -71,33 +74,18 @@ class Request:
                 return value
         return b""
 
-    def parameters(self) -> dict[str, str]:
-        """The query parameters; of one that is repeated, the last."""
-        if not self.query_string:
-            return {}
-        return dict(parse_qsl(self.query_string.decode("latin-1"), keep_blank_values=True))
+    def parameters(self) -> Mapping[str, str]:
+        """The query parameters. Raises InvalidRequest (http_parameters.py)."""
+        return parse_parameters(self.query_string) if self.query_string else _NONE
 
     def deadline_s(self, limits: LimitSettings) -> float:
         """`timeout` in seconds, or the default. Raises InvalidRequest where it is no positive number."""
         text = self.parameters().get("timeout") if self.query_string else None
-        if text is None:
-            return limits.timeout_default_s
-        try:
-            seconds = float(text)
-        except ValueError:
-            seconds = 0.0
-        if not 0.0 < seconds <= limits.timeout_s_max:
-            raise InvalidRequest(
-                f"timeout={text[:40]} is not a number of seconds above 0 and at most {limits.timeout_s_max:g}"
-            )
-        return seconds
+        return limits.timeout_default_s if text is None else seconds_of(text, limits.timeout_s_max)
 
     def wait(self, default: bool = False) -> bool:
-        """`wait`, or the default where it is not given. Raises InvalidRequest where it is neither true nor false."""
-        text = self.parameters().get("wait", "true" if default else "false")
-        if text not in ("true", "false"):
-            raise InvalidRequest(f"wait={text[:40]} is neither true nor false")
-        return text == "true"
+        """`wait`, or the default where it is not given."""
+        return self.parameters().get("wait", "true" if default else "false") == "true"
 
 
 class Stream(NamedTuple):

@@ -13,8 +13,10 @@ from typing import Any
 import uvicorn
 
 from deployments import http_protocol
+from deployments.cache_settings import CacheSettings
 from deployments.http_app import HttpApp
 from deployments.limits import LimitSettings
+from deployments.result_cache import ResultCache
 from deployments.snapshot_settings import SnapshotSettings
 from shards.settings import ShardSettings
 from tests.local_cluster import LocalCluster
@@ -91,8 +93,9 @@ class _Router:
             return
         await receive()
         coordinator = await self._cluster.connect()
+        cache = ResultCache(coordinator, CacheSettings(sample_fraction=1.0))
         entrance = self._entrance
-        self._app = HttpApp(coordinator, LimitSettings(), "0", entrance.own_key, entrance.snapshots)
+        self._app = HttpApp(coordinator, LimitSettings(), "0", entrance.own_key, cache, snapshots=entrance.snapshots)
         if self._entrance.is_short:
             http_protocol.register(self._app, ONGOING_MAX)
         await send({"type": "lifespan.startup.complete"})

@@ -27,7 +27,7 @@ def cluster() -> FakeCluster:
 def client(cluster: FakeCluster, tmp_path: Path) -> AsgiClient:
     (tmp_path / "snapshots").mkdir()
     settings = SnapshotSettings(url_prefixes=("http://127.0.0.1:1/good/",)).within(tmp_path)
-    client = AsgiClient(HttpApp(cluster, LimitSettings(), "0", None, settings))
+    client = AsgiClient(HttpApp(cluster, LimitSettings(), "0", snapshots=settings))
     assert client.call("PUT", "/collections/words", {"vectors": {"size": 2, "distance": "Dot"}}).result is True
     return client
 

@@ -25,6 +25,7 @@ from deployments.observability import ObserveSettings
 from deployments.result_cache import ResultCache
 from deployments.router_log import start_log
 from deployments.router_parts import RouterParts
+from deployments.snapshot_settings import FOLDER_NAME
 from deployments.tracing import check_installed
 from deployments.version import SHOAL_VERSION
 from shards.errors import Conflict
@@ -53,7 +54,10 @@ class Router:
         self._coordinator = Coordinator(control, secret)
         await self._coordinator.start()
         cache = ResultCache(self._coordinator, args.cache) if args.cache.l1_bytes else None
-        parts = RouterParts(cache, ObserveSettings(args.log, args.tracing))
+        snapshots = args.snapshots.within(args.data_folder)
+        if args.snapshots.folder is None:
+            await asyncio.to_thread((args.data_folder / FOLDER_NAME).mkdir, exist_ok=True)
+        parts = RouterParts(cache, ObserveSettings(args.log, args.tracing), snapshots)
         self._app = HttpApp(self._coordinator, args.limits, SHOAL_VERSION, local_key(secret), parts)
         start_log(args.data_folder, args.log, self._app.observed.requests.router)
         register(self._app, args.router.max_ongoing_requests)
@@ -118,5 +122,6 @@ def serve_app(args: dict[str, Any]) -> serve.Application:
             limits=settings.limits,
             log=settings.log,
             tracing=settings.tracing,
+            snapshots=settings.snapshots,
         )
     )

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from deployments.commands import keys, load, running, search, top, verify
+from deployments.commands import keys, load, running, search, snapshots, top, verify
 from deployments.terminal import guarded
 
 app = typer.Typer(
@@ -32,6 +32,7 @@ app.command()(verify.verify)
 app.command()(load.load)
 app.command()(search.search)
 app.command()(search.collections)
+app.add_typer(snapshots.app)
 app.add_typer(keys.app)
 
 

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from deployments.cache_settings import CacheSettings
 from deployments.limits import LimitSettings
 from deployments.log_settings import LogSettings, TracingSettings
+from deployments.snapshot_settings import SnapshotSettings
 from shards.errors import InvalidRequest
 from shards.settings import ShardSettings
 
@@ -68,6 +69,7 @@ class Settings(_Frozen):
     limits: LimitSettings = LimitSettings()
     log: LogSettings = LogSettings()
     tracing: TracingSettings = TracingSettings()
+    snapshots: SnapshotSettings = SnapshotSettings()
 
 
 class AppArgs(_Frozen):
@@ -85,6 +87,7 @@ class AppArgs(_Frozen):
     limits: LimitSettings = LimitSettings()
     log: LogSettings = LogSettings()
     tracing: TracingSettings = TracingSettings()
+    snapshots: SnapshotSettings = SnapshotSettings()
 
 
 def load_settings(

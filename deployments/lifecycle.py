@@ -152,6 +152,7 @@ def _order(settings: Settings, folder: DataFolder, run_folder: Path, application
         limits=settings.limits,
         log=settings.log,
         tracing=settings.tracing,
+        snapshots=settings.snapshots,
     )
     return Order(
         data_folder=str(folder.path),

@@ -58,12 +58,16 @@ def cluster_url(data: Path | None, url: str | None) -> str:
     return running.url if running else f"http://{settings.http.host}:{settings.http.port}"
 
 
-def cluster_client(data: Path | None, url: str | None, api_key: str | None) -> ClusterClient:
-    """A client of the cluster, with its address and key as `cluster_address` finds them."""
-    from deployments.http_client import ClusterClient
+def cluster_client(
+    data: Path | None, url: str | None, api_key: str | None, timeout_s: float | None = None
+) -> ClusterClient:
+    """A client of the cluster, with its address and key as `cluster_address` finds them. `timeout_s`: other than the
+    client's.
+    """
+    from deployments.http_client import TIMEOUT_S, ClusterClient
 
     address, key = cluster_address(data, url, api_key)
-    return ClusterClient(address, api_key=key)
+    return ClusterClient(address, timeout_s or TIMEOUT_S, key)
 
 
 def cluster_address(data: Path | None, url: str | None, api_key: str | None) -> tuple[str, str | None]:

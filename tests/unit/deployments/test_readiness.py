@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cluster.requests import CollectionStatistics, SearchAnswer, SearchRequest
+from cluster.scope import Named, scope_of
 from deployments.http_app import HttpApp
 from deployments.limits import LimitSettings
 from deployments.readiness import COLLECTIONS_MAX, Probe, Readiness, choose, judge
@@ -29,15 +30,16 @@ class TroubledCluster(FakeCluster):
         for name in names:
             assert client.call("PUT", f"/collections/{name}", {"vectors": {"size": 2, "distance": "Cosine"}}).result
 
-    async def search(self, name: str, request: SearchRequest, deadline_s: float) -> SearchAnswer:
+    async def search(self, about: Named, request: SearchRequest, deadline_s: float) -> SearchAnswer:
+        name = scope_of(about).name
         self.searched.append(name)
         trouble = self.troubles.get(name, 1.0)
         if isinstance(trouble, ShoalError):
             raise trouble
-        found = await super().search(name, request, deadline_s)
+        found = await super().search(about, request, deadline_s)
         return SearchAnswer(found.hits, trouble)
 
-    async def statistics(self, name: str, deadline_s: float) -> list[CollectionStatistics]:
+    async def statistics(self, about: Named, deadline_s: float) -> list[CollectionStatistics]:
         memory = {"shard": {"level": self.level}}
         return [CollectionStatistics(7, 0, 0, 0, 0, memory=memory)]
 

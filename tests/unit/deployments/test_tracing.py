@@ -12,6 +12,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
+from cluster.scope import Scope
 from cluster.search_times import PHASES, FanOutTimes, SearchTimes
 from deployments import tracing
 from deployments.http_app import HttpApp
@@ -38,7 +39,7 @@ class Traced:
         fan_out = FanOutTimes(began=13.0)
         fan_out.sent = 15.0
         fan_out.shards = [(1, 16.0), (0, 19.0)]
-        request = Request("words", "", b"", b"", 10.0, headers=headers)
+        request = Request(Scope("words"), "", b"", b"", 10.0, named="words", headers=headers)
         request.times = SearchTimes(12.0, fan_out, answered=19.5, merged=20.5)
         self.tracing.record(request, Reply(b"", status), ROUTE, 23.0)
         return list(self.exporter.get_finished_spans())

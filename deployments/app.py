@@ -22,7 +22,9 @@ from deployments.data_folder import DataFolder, is_locked, open_folder
 from deployments.http_app import HttpApp
 from deployments.http_protocol import register
 from deployments.observability import ObserveSettings
+from deployments.result_cache import ResultCache
 from deployments.router_log import start_log
+from deployments.router_parts import RouterParts
 from deployments.tracing import check_installed
 from deployments.version import SHOAL_VERSION
 from shards.errors import Conflict
@@ -50,8 +52,9 @@ class Router:
         secret = bytes.fromhex((args.data_folder / "secret").read_text().strip())
         self._coordinator = Coordinator(control, secret)
         await self._coordinator.start()
-        observed = ObserveSettings(args.log, args.tracing)
-        self._app = HttpApp(self._coordinator, args.limits, SHOAL_VERSION, local_key(secret), observed)
+        cache = ResultCache(self._coordinator, args.cache) if args.cache.l1_bytes else None
+        parts = RouterParts(cache, ObserveSettings(args.log, args.tracing))
+        self._app = HttpApp(self._coordinator, args.limits, SHOAL_VERSION, local_key(secret), parts)
         start_log(args.data_folder, args.log, self._app.observed.requests.router)
         register(self._app, args.router.max_ongoing_requests)
 
@@ -111,6 +114,7 @@ def serve_app(args: dict[str, Any]) -> serve.Application:
             shard_count=settings.cluster.shard_count,
             shards=settings.shards,
             router=settings.router,
+            cache=settings.cache,
             limits=settings.limits,
             log=settings.log,
             tracing=settings.tracing,

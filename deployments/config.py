@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from deployments.cache_settings import CacheSettings
 from deployments.limits import LimitSettings
 from deployments.log_settings import LogSettings, TracingSettings
 from shards.errors import InvalidRequest
@@ -63,6 +64,7 @@ class Settings(_Frozen):
     cluster: ClusterSettings = ClusterSettings()
     shards: ShardSettings = ShardSettings()
     router: RouterSettings = RouterSettings()
+    cache: CacheSettings = CacheSettings()
     limits: LimitSettings = LimitSettings()
     log: LogSettings = LogSettings()
     tracing: TracingSettings = TracingSettings()
@@ -79,6 +81,7 @@ class AppArgs(_Frozen):
     shard_count: int | None = None
     shards: ShardSettings = ShardSettings()
     router: RouterSettings = RouterSettings()
+    cache: CacheSettings = CacheSettings()
     limits: LimitSettings = LimitSettings()
     log: LogSettings = LogSettings()
     tracing: TracingSettings = TracingSettings()

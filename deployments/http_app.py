@@ -38,8 +38,9 @@ from deployments.http_access import Gate, Route
 from deployments.http_errors import BodyTooLarge, MissingPoint, UnknownPath, WrongMethod, error_reply, status_of
 from deployments.http_message import Call, Handler, Headers, HttpContext, Reply, Request
 from deployments.limits import LimitSettings
-from deployments.observability import OBSERVE_DEFAULTS, Observed, ObserveSettings, observe
+from deployments.observability import Observed, observe
 from deployments.router_log import given_id, with_id
+from deployments.router_parts import PLAIN, RouterParts
 from shards.errors import NotFound, ShoalError
 
 Message = MutableMapping[str, Any]
@@ -150,12 +151,11 @@ class HttpApp:
         limits: LimitSettings,
         shoal_version: str,
         own_key: str | None = None,
-        settings: ObserveSettings = OBSERVE_DEFAULTS,
+        parts: RouterParts = PLAIN,
     ) -> None:
         """`own_key`: the data folder's (`cluster.api_keys.local_key`)."""
-        self._context = HttpContext(
-            cluster, limits, shoal_version, observe(cluster, settings, shoal_version), routes=_HANDLERS
-        )
+        observed = observe(cluster, parts.observe, shoal_version)
+        self._context = HttpContext(cluster, limits, shoal_version, observed, routes=_HANDLERS, cache=parts.cache)
         self._gate = Gate(cluster, own_key)
 
     @property
@@ -181,8 +181,7 @@ class HttpApp:
         except ShoalError as error:
             self._context.observed.requests.add(name, status_of(error), perf_counter() - started)
             raise
-        request = Request(_NO_COLLECTION, point, b"", query_string, started, named, access, headers)
-        request.tenants = tenants
+        request = Request(_NO_COLLECTION, point, b"", query_string, started, named, access, headers, tenants)
         return Call(route.handler, request)
 
     async def answer(self, call: Call, body: bytes) -> Reply:
@@ -191,6 +190,8 @@ class HttpApp:
         observed = self._context.observed
         request.body = body
         try:
+            if request.query_string:
+                request.parameters()  # what one may be is the same for every route
             if not request.named or self._settle(request, request.named):
                 reply = await handler(self._context, request)
             else:

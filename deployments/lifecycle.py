@@ -148,6 +148,7 @@ def _order(settings: Settings, folder: DataFolder, run_folder: Path, application
         shard_count=settings.cluster.shard_count,
         shards=settings.shards,
         router=settings.router,
+        cache=settings.cache,
         limits=settings.limits,
         log=settings.log,
         tracing=settings.tracing,

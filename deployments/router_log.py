@@ -95,8 +95,8 @@ class RequestLog:
         }
         if self._untold_count:
             fields["slow_requests_untold"], self._untold_count = self._untold_count, 0
-        if request.named:
-            fields["collection"] = request.named
+        if request.collection.name:
+            fields["collection"] = request.collection.name
         if request.times is not None:
             phases = phase_seconds(request.started, request.times, ended)
             fields |= {f"{name}_ms": round(spent * 1000, 3) for name, spent in zip(PHASES, phases, strict=True)}

@@ -85,8 +85,8 @@ class Tracing:
             "http.route": path,
             "http.response.status_code": reply.status,
         }
-        if request.named:
-            attributes["db.collection.name"] = request.named
+        if request.collection.name:
+            attributes["db.collection.name"] = request.collection.name
         span = self._tracer.start_span(
             route, self._parent(request), SpanKind.SERVER, attributes, start_time=clock.ns(request.started)
         )

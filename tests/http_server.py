@@ -13,9 +13,12 @@ from typing import Any
 import uvicorn
 
 from deployments import http_protocol
+from deployments.cache_settings import CacheSettings
 from deployments.http_app import HttpApp
 from deployments.limits import LimitSettings
 from deployments.observability import OBSERVE_DEFAULTS, ObserveSettings
+from deployments.result_cache import ResultCache
+from deployments.router_parts import RouterParts
 from shards.settings import ShardSettings
 from tests.local_cluster import LocalCluster
 
@@ -91,7 +94,9 @@ class _Router:
             return
         await receive()
         coordinator = await self._cluster.connect()
-        self._app = HttpApp(coordinator, LimitSettings(), "0", self._entrance.own_key, self._entrance.observe)
+        cache = ResultCache(coordinator, CacheSettings(sample_fraction=1.0))
+        parts = RouterParts(cache, self._entrance.observe)
+        self._app = HttpApp(coordinator, LimitSettings(), "0", self._entrance.own_key, parts)
         if self._entrance.is_short:
             http_protocol.register(self._app, ONGOING_MAX)
         await send({"type": "lifespan.startup.complete"})

@@ -19,6 +19,7 @@ from deployments.limits import LimitSettings
 from deployments.log_settings import LogSettings
 from deployments.observability import ObserveSettings
 from deployments.router_log import LOG_FILE, SLOW_LINES_PER_S, LineFormatter, given_id, start_log
+from deployments.router_parts import RouterParts
 from tests.http_server import Entrance, serving_cluster
 from tests.unit.deployments.asgi_client import AsgiClient
 from tests.unit.deployments.fake_cluster import FakeCluster
@@ -47,7 +48,7 @@ def logged(tmp_path: Path) -> Iterator[Path]:
 
 
 def client_of(cluster: FakeCluster, log: LogSettings, **headers: str) -> AsgiClient:
-    client = AsgiClient(HttpApp(cluster, LimitSettings(), "0", None, ObserveSettings(log=log)))
+    client = AsgiClient(HttpApp(cluster, LimitSettings(), "0", None, RouterParts(observe=ObserveSettings(log=log))))
     client.call("PUT", "/collections/words", {"vectors": {"size": 2, "distance": "Dot"}})
     client.headers = {name.replace("_", "-"): value for name, value in headers.items()}
     return client

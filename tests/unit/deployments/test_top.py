@@ -25,8 +25,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         client.call("PUT", "/collections/words", {"vectors": {"size": 2, "distance": "Dot"}})
         points = [{"id": number, "vector": [1, number]} for number in range(10)]
         client.call("PUT", "/collections/words/points?wait=true", {"points": points})
-        for _ in range(15):
-            client.query("words", {"query": [1, 2]})
+        for number in range(15):  # different ones: a kept answer has no phases
+            client.query("words", {"query": [1, number]})
         for _ in range(5):
             with pytest.raises(Exception, match="dimension"):
                 client.query("words", {"query": [1]})

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
 from typing import Any, TypeVar
 
+from cluster.breaker import BreakerStatus
 from cluster.catalogue_calls import CatalogueCalls
 from cluster.fan_out import ShardRequest, fan_out
 from cluster.gather import Outcome
@@ -69,6 +70,10 @@ class ShardCalls:
         if found is None:
             raise NotFound(f"Not found: Collection `{name}` doesn't exist!")
         return found
+
+    def breakers(self) -> dict[int, BreakerStatus]:
+        """How this router's breaker of each shard stands."""
+        return {shard_id: client.guard.status() for shard_id, client in sorted(self._clients.items())}
 
     async def _ask_all(
         self, name: str, kind: Kind, decode: Callable[[memoryview], T], deadline_s: float, rest: bytes = b""

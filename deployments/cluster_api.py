@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from cluster.aliases import AliasAction
 from cluster.api_keys import KeyChange
+from cluster.breaker import BreakerStatus
 from cluster.requests import (
     ANY_POINT,
     CollectionStatistics,
@@ -124,6 +125,10 @@ class ClusterApi(PointReads, PointWrites, Protocol):
 
     def collection(self, name: str) -> CollectionState:
         """By its name or an alias. Raises NotFound."""
+        ...
+
+    def breakers(self) -> Mapping[int, BreakerStatus]:
+        """How the breaker of each shard stands, as this router has it."""
         ...
 
     async def create_collection(

@@ -122,6 +122,12 @@ class ShardUnavailable(Unavailable):
     code = "shard_unavailable"
 
 
+class BreakerOpen(ShardUnavailable):
+    """A shard failed too often lately, and is left alone until probes of it are healthy. The call has not run."""
+
+    code = "breaker_open"
+
+
 class DeadlineExceeded(Unavailable):
     """The deadline passed before the answer came. The call may have run."""
 

@@ -45,7 +45,7 @@ PURE_MODULES = frozenset(
         *("shards/report.py", "shards/scan.py", "shards/schema.py", "shards/settings.py"),
         *("shards/filter_memo.py", "shards/filter_plan.py", "shards/filter_query.py", "shards/field_schema.py"),
         *("shards/point_change.py", "shards/vector_layout.py", "shards/wire.py"),
-        *("cluster/aliases.py", "cluster/collection_settings.py"),
+        *("cluster/aliases.py", "cluster/breaker.py", "cluster/collection_settings.py"),
         *(
             f"shards/filters/{name}.py"
             for name in (

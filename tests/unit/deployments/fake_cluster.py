@@ -15,6 +15,7 @@ import orjson
 
 from cluster.aliases import AliasAction, change_aliases
 from cluster.api_keys import KeyChange, Keys, apply_change
+from cluster.breaker import Breaker, BreakerStatus
 from cluster.collection_settings import encode_settings, merge_settings
 from cluster.requests import (
     ANY_POINT,
@@ -236,6 +237,11 @@ class FakeCluster(FakePointWrites):
     keys: Keys = ()
     aliases: dict[str, str] = field(default_factory=dict)
     unseen: dict[str, str] = field(default_factory=dict)
+    guarded: Breaker = field(default_factory=Breaker)
+    """The breaker of shard 0."""
+
+    def breakers(self) -> dict[int, BreakerStatus]:
+        return {0: self.guarded.status(0.0)}
 
     @property
     def state(self) -> ClusterState:

@@ -72,6 +72,8 @@ def test_collections_and_shards_are_described(client: AsgiClient, cluster: FakeC
     assert found["shoal_shard_up"] == [({"shard": "0"}, 1)]
     assert found["shoal_shard_memory_used_bytes"] == [({"shard": "0"}, 7)]
     assert "shoal_shard_memory_limit_bytes" not in found
+    states = {labels["state"]: value for labels, value in found["shoal_shard_breaker_state"]}
+    assert states == {"closed": 1, "open": 0, "half-open": 0}
 
 
 def test_what_does_not_answer_is_left_out_and_said(client: AsgiClient, cluster: FakeCluster) -> None:

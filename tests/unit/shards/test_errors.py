@@ -34,6 +34,7 @@ def test_codes_are_the_published_ones() -> None:
         "storage_full",
         "unavailable",
         "shard_unavailable",
+        "breaker_open",
         "deadline_exceeded",
         "corrupt",
     }

@@ -71,7 +71,7 @@ def test_transient_says_whether_a_repeat_may_help() -> None:
     transient = {kind.code for kind in BY_CODE.values() if kind.transient}
     assert transient == {
         *("overloaded", "queue_full", "memory_exhausted", "storage_full"),
-        *("unavailable", "shard_unavailable", "deadline_exceeded", "stale_epoch"),
+        *("unavailable", "shard_unavailable", "breaker_open", "deadline_exceeded", "stale_epoch"),
     }
 
 

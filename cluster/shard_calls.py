@@ -41,6 +41,7 @@ class ShardCalls:
         self._secret = secret
         self._patience_s = patience_s
         self._state: ClusterState | None = None
+        self.extras_allowed = True
         self._clients: dict[int, ShardClient] = {}
         self._watch_task: asyncio.Task[None] | None = None
         self.catalogue = CatalogueCalls(control, self._take)
@@ -70,6 +71,10 @@ class ShardCalls:
         if found is None:
             raise NotFound(f"Not found: Collection `{name}` doesn't exist!")
         return found
+
+    def allow_extras(self, allowed: bool) -> None:
+        """Whether calls may be made that no answer needs, such as hedges: not while the router is short of time."""
+        self.extras_allowed = allowed
 
     def breakers(self) -> dict[int, BreakerStatus]:
         """How this router's breaker of each shard stands."""

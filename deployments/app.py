@@ -17,8 +17,10 @@ from cluster.api_keys import local_key
 from cluster.coordinator import Coordinator
 from cluster.supervision import SupervisorSettings
 from cluster.supervisor import start_supervisor
+from deployments.admission import Admission
 from deployments.config import AppArgs, Settings
 from deployments.data_folder import DataFolder, is_locked, open_folder
+from deployments.degradation import Level
 from deployments.http_app import HttpApp
 from deployments.http_protocol import register
 from deployments.version import SHOAL_VERSION
@@ -47,8 +49,13 @@ class Router:
         secret = bytes.fromhex((args.data_folder / "secret").read_text().strip())
         self._coordinator = Coordinator(control, secret)
         await self._coordinator.start()
-        self._app = HttpApp(self._coordinator, args.limits, SHOAL_VERSION, local_key(secret))
-        register(self._app, args.router.max_ongoing_requests)
+        admission = Admission(
+            args.admission,
+            args.router.replicas,
+            on_level=lambda level: self._coordinator.allow_extras(level < Level.NO_EXTRAS),
+        )
+        self._app = HttpApp(self._coordinator, args.limits, SHOAL_VERSION, local_key(secret), admission)
+        register(self._app, args.router.max_ongoing_requests, args.admission.body_bytes_max)
 
     def __serve_build_asgi_app__(self) -> Any:
         """What answers HTTP requests that take Serve's own way (Serve calls this after the constructor)."""
@@ -99,5 +106,6 @@ def serve_app(args: dict[str, Any]) -> serve.Application:
             shards=settings.shards,
             router=settings.router,
             limits=settings.limits,
+            admission=settings.admission,
         )
     )

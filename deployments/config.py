@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from deployments.admission_settings import AdmissionSettings
 from deployments.limits import LimitSettings
 from shards.errors import InvalidRequest
 from shards.settings import ShardSettings
@@ -63,6 +64,7 @@ class Settings(_Frozen):
     shards: ShardSettings = ShardSettings()
     router: RouterSettings = RouterSettings()
     limits: LimitSettings = LimitSettings()
+    admission: AdmissionSettings = AdmissionSettings()
 
 
 class AppArgs(_Frozen):
@@ -77,6 +79,7 @@ class AppArgs(_Frozen):
     shards: ShardSettings = ShardSettings()
     router: RouterSettings = RouterSettings()
     limits: LimitSettings = LimitSettings()
+    admission: AdmissionSettings = AdmissionSettings()
 
 
 def load_settings(

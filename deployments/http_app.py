@@ -12,6 +12,7 @@ A cancelled request (its client went away) is not answered: CancelledError passe
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from time import perf_counter
 from typing import Any
@@ -32,7 +33,9 @@ from deployments import (
     http_service,
     http_vector_writes,
 )
+from deployments.admission import Admission
 from deployments.cluster_api import ClusterApi
+from deployments.cost import READ_COST, WRITE_COST
 from deployments.http_access import Gate, Headers, Route
 from deployments.http_errors import BodyTooLarge, MissingPoint, UnknownPath, WrongMethod, error_reply, status_of
 from deployments.http_message import Call, Handler, HttpContext, Reply, Request
@@ -79,22 +82,25 @@ COLLECTION_ROUTES: dict[str, Methods] = {
     "exists": {"GET": Route(http_collections.collection_exists, READ)},
     "cluster": {"GET": Route(http_collections.get_collection_shards, READ)},
     "index": {"PUT": Route(http_indexes.create_index, WRITE)},
-    "points": {"PUT": Route(http_points.upsert_points, WRITE), "POST": Route(http_points.retrieve_points, READ)},
-    "points/delete": {"POST": Route(http_points.delete_points, WRITE)},
-    "points/count": {"POST": Route(http_points.count_points, READ)},
-    "points/scroll": {"POST": Route(http_scroll.scroll_points, READ)},
-    "points/vectors": {"PUT": Route(http_vector_writes.update_vectors, WRITE)},
-    "points/vectors/delete": {"POST": Route(http_vector_writes.delete_vectors, WRITE)},
-    "points/payload": {
-        "POST": Route(http_payloads.set_payload, WRITE),
-        "PUT": Route(http_payloads.overwrite_payload, WRITE),
+    "points": {
+        "PUT": Route(http_points.upsert_points, WRITE, cost=WRITE_COST),
+        "POST": Route(http_points.retrieve_points, READ, cost=READ_COST),
     },
-    "points/payload/delete": {"POST": Route(http_payloads.delete_payload, WRITE)},
-    "points/payload/clear": {"POST": Route(http_payloads.clear_payload, WRITE)},
-    "points/batch": {"POST": Route(http_changes.change_points, WRITE)},
-    "points/query": {"POST": Route(http_search.query_points, READ)},
-    "points/query/batch": {"POST": Route(http_search.query_points_batch, READ)},
-    "points/search": {"POST": Route(http_search.search_points, READ)},
+    "points/delete": {"POST": Route(http_points.delete_points, WRITE, cost=WRITE_COST)},
+    "points/count": {"POST": Route(http_points.count_points, READ, cost=READ_COST)},
+    "points/scroll": {"POST": Route(http_scroll.scroll_points, READ, cost=READ_COST)},
+    "points/vectors": {"PUT": Route(http_vector_writes.update_vectors, WRITE, cost=WRITE_COST)},
+    "points/vectors/delete": {"POST": Route(http_vector_writes.delete_vectors, WRITE, cost=WRITE_COST)},
+    "points/payload": {
+        "POST": Route(http_payloads.set_payload, WRITE, cost=WRITE_COST),
+        "PUT": Route(http_payloads.overwrite_payload, WRITE, cost=WRITE_COST),
+    },
+    "points/payload/delete": {"POST": Route(http_payloads.delete_payload, WRITE, cost=WRITE_COST)},
+    "points/payload/clear": {"POST": Route(http_payloads.clear_payload, WRITE, cost=WRITE_COST)},
+    "points/batch": {"POST": Route(http_changes.change_points, WRITE, cost=WRITE_COST)},
+    "points/query": {"POST": Route(http_search.query_points, READ, cost=READ_COST)},
+    "points/query/batch": {"POST": Route(http_search.query_points_batch, READ, cost=READ_COST)},
+    "points/search": {"POST": Route(http_search.search_points, READ, cost=READ_COST)},
 }
 """By what follows `/collections/{c}/`, each with the role that it needs over that collection."""
 ALIASES_ROUTE: Methods = {
@@ -102,7 +108,7 @@ ALIASES_ROUTE: Methods = {
     "POST": Route(http_aliases.change_aliases, ADMIN, whole_cluster=True),
 }
 """`/collections/aliases`, which is also the path of a collection of that name."""
-POINT_ROUTE: Methods = {"GET": Route(http_points.get_point, READ)}
+POINT_ROUTE: Methods = {"GET": Route(http_points.get_point, READ, cost=READ_COST)}
 """`/collections/{c}/points/{id}`"""
 INDEX_ROUTE: Methods = {"DELETE": Route(http_indexes.delete_index, WRITE)}
 """`/collections/{c}/index/{field}`"""
@@ -134,10 +140,16 @@ class HttpApp:
     """ASGI 3. One per router, on its event loop."""
 
     def __init__(
-        self, cluster: ClusterApi, limits: LimitSettings, shoal_version: str, own_key: str | None = None
+        self,
+        cluster: ClusterApi,
+        limits: LimitSettings,
+        shoal_version: str,
+        own_key: str | None = None,
+        admission: Admission | None = None,
     ) -> None:
-        """`own_key`: the data folder's (`cluster.api_keys.local_key`)."""
-        self._context = HttpContext(cluster, limits, shoal_version, routes=_HANDLERS)
+        """`own_key`: the data folder's (`cluster.api_keys.local_key`). `admission`: None for one with the defaults."""
+        self._admission = admission or Admission()
+        self._context = HttpContext(cluster, limits, shoal_version, admission=self._admission, routes=_HANDLERS)
         self._gate = Gate(cluster, own_key)
 
     @property
@@ -148,29 +160,39 @@ class HttpApp:
     def admit(self, method: str, path: str, query_string: bytes, headers: Headers, started: float) -> Call:
         """Decide, before a request's body is here, whether and by whom it is answered. `started`: a perf_counter value.
 
-        Raises UnknownPath, WrongMethod, Unauthenticated, Forbidden.
+        Raises UnknownPath, WrongMethod, Unauthenticated, Forbidden, QueueFull, RateLimited.
         """
         name = _NO_ROUTE
         try:
             route, named, point = self._find(method, path, headers)
             name = _ROUTE_NAMES[route.handler]
             access = self._gate.admit(route, named, headers)
+            ticket = self._admission.check(route.cost, access) if route.cost else None
         except ShoalError as error:
             self._context.requests.add(name, status_of(error), perf_counter() - started)
             raise
-        return Call(route.handler, Request(named, point, b"", query_string, started, named, access))
+        return Call(route.handler, Request(named, point, b"", query_string, started, named, access, ticket))
 
     async def answer(self, call: Call, body: bytes) -> Reply:
         """The reply to a request that was let in; an error is a reply too."""
         handler, request = call
         request.body = body
+        ticket = request.ticket
         try:
+            if ticket is not None and not ticket.begin():
+                request.waited_s = await ticket.wait(request.deadline_s(self._context.limits))
             if not request.named or request.named in self._context.cluster.state.collections:
                 reply = await handler(self._context, request)
             else:
                 reply = await self._answer_for_alias(handler, request)
         except Exception as error:
             reply = error_reply(error, request.started)
+        except asyncio.CancelledError:
+            if ticket is not None:
+                ticket.leave(request.started, succeeded=False)
+            raise
+        if ticket is not None:
+            ticket.leave(request.started, succeeded=reply.status < 400)
         self._context.requests.add(_ROUTE_NAMES[handler], reply.status, perf_counter() - request.started)
         return reply
 

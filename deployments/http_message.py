@@ -13,11 +13,13 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 from cluster.api_keys import EVERYTHING, Access
+from deployments.admission import Admission, Ticket
 from deployments.cluster_api import ClusterApi
 from deployments.limits import LimitSettings
 from deployments.request_counts import RequestCounts
 from shards.errors import InvalidRequest
 
+LEFT_S_MIN = 0.001
 JSON = b"application/json"
 TEXT = b"text/plain; charset=utf-8"
 
@@ -30,6 +32,7 @@ class HttpContext:
     limits: LimitSettings
     shoal_version: str
     requests: RequestCounts = field(default_factory=RequestCounts)
+    admission: Admission = field(default_factory=Admission)
     routes: Mapping[str, Mapping[str, Handler]] = field(default_factory=dict)
     """Handlers by path template and method, for the API's description of itself."""
 
@@ -48,6 +51,10 @@ class Request:
     started: float
     named: str = ""
     access: Access = EVERYTHING
+    ticket: Ticket | None = None
+    """Of a request for points: what it costs is charged to it."""
+    waited_s: float = 0.0
+    """How long it stood in line."""
 
     def parameters(self) -> dict[str, str]:
         """The query parameters; of one that is repeated, the last."""
@@ -56,7 +63,9 @@ class Request:
         return dict(parse_qsl(self.query_string.decode("latin-1"), keep_blank_values=True))
 
     def deadline_s(self, limits: LimitSettings) -> float:
-        """`timeout` in seconds, or the default. Raises InvalidRequest where it is no positive number."""
+        """What is left of `timeout`, in seconds, or the default (whole: searches with equal ones can go as one). Raises
+        InvalidRequest where it is no positive number.
+        """
         text = self.parameters().get("timeout") if self.query_string else None
         if text is None:
             return limits.timeout_default_s
@@ -68,7 +77,12 @@ class Request:
             raise InvalidRequest(
                 f"timeout={text[:40]} is not a number of seconds above 0 and at most {limits.timeout_s_max:g}"
             )
-        return seconds
+        return max(LEFT_S_MIN, seconds - self.waited_s)
+
+    def charge(self, cost: float) -> None:
+        """Say what the request costs as a whole (deployments/cost.py)."""
+        if self.ticket is not None:
+            self.ticket.charge(cost)
 
     def wait(self) -> bool:
         """`wait`: false unless it is given as true."""

@@ -10,6 +10,8 @@ import asyncio
 from typing import NamedTuple
 
 from cluster.requests import ScrollRequest, SearchRequest
+from deployments.cost import read_cost, search_cost
+from deployments.degradation import lowered_ef
 from deployments.http_filters import NO_FILTER, encoded_filter
 from deployments.http_json import Point, dump, parse_body, records, scored_points, scores_of
 from deployments.http_message import HttpContext, Reply, Request, success
@@ -56,15 +58,15 @@ class _Shown(NamedTuple):
 async def query_points(context: HttpContext, request: Request) -> Reply:
     """POST /collections/{c}/points/query"""
     body = parse_body(QueryBody, request.body)
-    points, coverage = await _search_one(context, request, body)
-    return success(request, b'{"points":%b}' % dump(points), _shoal(coverage))
+    points, shoal = await _search_one(context, request, body)
+    return success(request, b'{"points":%b}' % dump(points), shoal)
 
 
 async def search_points(context: HttpContext, request: Request) -> Reply:
     """POST /collections/{c}/points/search, the older form of a query by vector"""
     legacy = parse_body(LegacySearchBody, request.body)
-    points, coverage = await _search_one(context, request, _as_query(legacy))
-    return success(request, dump(points), _shoal(coverage))
+    points, shoal = await _search_one(context, request, _as_query(legacy))
+    return success(request, dump(points), shoal)
 
 
 async def query_points_batch(context: HttpContext, request: Request) -> Reply:
@@ -86,9 +88,13 @@ async def query_points_batch(context: HttpContext, request: Request) -> Reply:
             f"a batch asks for {hit_count} hits; the limit hits_per_request_max is {limits.hits_per_request_max}"
         )
     queries = [[] if body.query is None else query_vector(body.query) for body in bodies]
+    request.charge(sum(_cost(body, plan, spec) for body, plan in zip(bodies, plans, strict=True)))
     groups: dict[_Plan, list[int]] = {}
-    for place, plan in enumerate(plans):
+    lowered = False
+    for place, asked in enumerate(plans):
         if bodies[place].query is not None:
+            plan, is_lowered = _fitted(context, asked, spec)
+            lowered |= is_lowered
             groups.setdefault(plan, []).append(place)
     requests = []
     for plan, places in groups.items():
@@ -102,7 +108,8 @@ async def query_points_batch(context: HttpContext, request: Request) -> Reply:
         distance = searched_vector(spec, plan.vector).distance
         for hits, found_scores, place in zip(answer.hits, scores_of(answer.hits, distance), places, strict=True):
             results[place]["points"] = scored_points(hits, found_scores, *shown[place])
-    return success(request, dump(results), _shoal(min((answer.coverage for answer in answers), default=1.0)))
+    coverage = min((answer.coverage for answer in answers), default=1.0)
+    return success(request, dump(results), _shoal(coverage, lowered))
 
 
 def _pack_group(queries: list[list[float]], places: list[int], column: VectorColumn) -> Vectors:
@@ -110,18 +117,21 @@ def _pack_group(queries: list[list[float]], places: list[int], column: VectorCol
     return prepare_vectors(packed, column.distance, column.size, "query")
 
 
-async def _search_one(context: HttpContext, request: Request, body: QueryBody) -> tuple[list[Point], float]:
+async def _search_one(context: HttpContext, request: Request, body: QueryBody) -> tuple[list[Point], bytes]:
+    """The points, and our addition to the answer."""
     spec = context.cluster.collection(request.collection).spec
     shown = _shown(body, spec)
     plan = _plan(body, shown, context.limits)
+    request.charge(_cost(body, plan, spec))
     if body.query is None:
-        return await _first_points(context, request, plan, shown), 1.0
+        return await _first_points(context, request, plan, shown), _FULL_COVERAGE
+    plan, lowered = _fitted(context, plan, spec)
     column = searched_vector(spec, plan.vector)
     vectors = pack_query(query_vector(body.query), column, "query")
     deadline_s = request.deadline_s(context.limits)
     answer = await context.cluster.search(request.collection, SearchRequest(vectors, *plan), deadline_s)
     (found_scores,) = scores_of(answer.hits, column.distance)
-    return scored_points(answer.hits[0], found_scores, *shown), answer.coverage
+    return scored_points(answer.hits[0], found_scores, *shown), _shoal(answer.coverage, lowered)
 
 
 async def _first_points(context: HttpContext, request: Request, plan: _Plan, shown: _Shown) -> list[Point]:
@@ -156,6 +166,27 @@ def _plan(body: QueryBody, shown: _Shown, limits: LimitSettings, place: str = ""
     return _Plan(k, ef, exact, body.score_threshold, payload, vectors, offset, vector, encoded)
 
 
+def _cost(body: QueryBody, plan: _Plan, spec: CollectionSpec) -> float:
+    if body.query is None:
+        return read_cost(plan.k + plan.offset, bool(plan.filter))
+    ef = plan.ef or spec.hnsw_of(searched_vector(spec, plan.vector)).ef_search
+    return search_cost(max(ef, plan.k + plan.offset), plan.exact, bool(plan.filter))
+
+
+def _fitted(context: HttpContext, plan: _Plan, spec: CollectionSpec) -> tuple[_Plan, bool]:
+    """The plan as it is carried out: a router that is short of time gives less width to who asks for none. Whether it did."""
+    admission = context.admission
+    fraction = admission.degradation.ef_fraction
+    if fraction == 1.0 or plan.ef is not None or plan.exact:
+        return plan, False
+    usual = spec.hnsw_of(searched_vector(spec, plan.vector)).ef_search
+    ef = lowered_ef(usual, plan.k + plan.offset, fraction)
+    if ef == usual:
+        return plan, False
+    admission.counts.lowered_ef += 1
+    return plan._replace(ef=ef), True
+
+
 def _as_query(legacy: LegacySearchBody) -> QueryBody:
     vector, name = legacy.vector, UNNAMED
     if isinstance(vector, Unusual) and isinstance(vector.value, dict) and vector.value.keys() == {"name", "vector"}:
@@ -164,5 +195,7 @@ def _as_query(legacy: LegacySearchBody) -> QueryBody:
     return QueryBody.model_construct(query=vector, using=name, **common)
 
 
-def _shoal(coverage: float) -> bytes:
-    return _FULL_COVERAGE if coverage >= 1.0 else b'{"coverage":%.4f}' % coverage
+def _shoal(coverage: float, lowered: bool) -> bytes:
+    if coverage >= 1.0 and not lowered:
+        return _FULL_COVERAGE
+    return b'{"coverage":%.4f%b}' % (coverage, b',"degraded":["ef"]' if lowered else b"")

@@ -147,6 +147,7 @@ def _order(settings: Settings, folder: DataFolder, run_folder: Path, application
         shards=settings.shards,
         router=settings.router,
         limits=settings.limits,
+        admission=settings.admission,
     )
     return Order(
         data_folder=str(folder.path),

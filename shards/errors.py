@@ -101,6 +101,12 @@ class QueueFull(Overloaded):
     code = "queue_full"
 
 
+class RateLimited(Overloaded):
+    """The caller, its tenant, or all callers together have spent their tokens; the message names which."""
+
+    code = "rate_limited"
+
+
 class MemoryExhausted(Overloaded):
     code = "memory_exhausted"
 

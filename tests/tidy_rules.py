@@ -72,7 +72,13 @@ PURE_MODULES = frozenset(
             "cluster/slots.py",
             "cluster/state.py",
         ),
-        "deployments/openapi_words.py",
+        *(
+            f"deployments/{name}.py"
+            for name in (
+                *("adaptive", "admission_settings", "cost", "degradation", "openapi_words"),
+                *("token_bucket", "waiting_line"),
+            )
+        ),
     }
 )
 PURE_THIRD_PARTY = frozenset({"google_crc32c", "numpy", "orjson", "pydantic", "pyroaring"})

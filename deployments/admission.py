@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from time import perf_counter
+from typing import Any
 
 from cluster.api_keys import Access
 from deployments.adaptive import SAMPLES_MIN, WINDOW_S, AdaptiveFactor, percentile
@@ -88,6 +89,18 @@ class Admission:
         for bucket in buckets:
             bucket.charge(cost)
         return Ticket(self, cost, buckets)
+
+    def in_json(self) -> dict[str, Any]:
+        """For people: how this router stands, and what it did since it began."""
+        line = self.line
+        return {
+            "waiting": line.waiting_count,
+            "ongoing": line.ongoing_count,
+            "held_max": line.held_max,
+            "factor": round(self.factor, 4),
+            "level": self.degradation.level.name.lower(),
+            "counts": asdict(self.counts),
+        }
 
     def begin_ticking(self) -> None:
         """Decide again, every TICK_S, until there is nothing to decide."""

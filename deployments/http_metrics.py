@@ -19,7 +19,7 @@ from cluster.requests import CollectionStatistics
 from cluster.state import ClusterState
 from deployments.http_message import HttpContext, Reply, Request, success
 from deployments.http_service import API_LEVEL
-from deployments.limit_metrics import breaker_metric
+from deployments.limit_metrics import admission_metrics, breaker_metric
 from deployments.prometheus_text import CONTENT_TYPE, Metric, render
 from deployments.request_counts import RequestCounts
 from shards.errors import ShoalError
@@ -41,6 +41,7 @@ async def metrics(context: HttpContext, request: Request) -> Reply:
         *_of_collections(state, statistics),
         *_of_shards(state, statistics),
         breaker_metric(context.requests.router, context.cluster.breakers()),
+        *admission_metrics(context.requests.router, context.admission),
     ]
     return Reply(render(found), content_type=CONTENT_TYPE)
 

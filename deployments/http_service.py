@@ -57,7 +57,12 @@ async def get_cluster(context: HttpContext, request: Request) -> Reply:
         }
         for shard in state.shards
     ]
-    shoal = {"cluster_id": state.cluster_id, "version": state.version, "shards": shards}
+    shoal = {
+        "cluster_id": state.cluster_id,
+        "version": state.version,
+        "shards": shards,
+        "router": {"name": context.requests.router, "admission": context.admission.in_json()},
+    }
     return success(request, orjson.dumps({"status": "disabled", "shoal": shoal}))
 
 

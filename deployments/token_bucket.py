@@ -1,7 +1,7 @@
 """Token buckets: how fast somebody may spend, on average, with room for a burst. Pure: time comes in as a number.
 
 What a request costs is known when its body has been read, and refusing has to be cheap; so a bucket is asked before
-(`wait_s`: 0 while it holds anything) and charged as far as the cost is known, and charged the rest later, if need be
+(`wait_s`: 0 while it holds a token) and charged as far as the cost is known, and charged the rest later, if need be
 into debt. Whoever is in debt waits until it is paid off. So no request is too large for a bucket, and on average
 nobody spends faster than the rate.
 
@@ -37,8 +37,8 @@ class TokenBucket:
 
     def wait_s(self, now: float, factor: float = 1.0) -> float:
         """0 where a request may come, else how long until it may."""
-        level = self.level(now, factor)
-        return 0.0 if level > 0 else (1.0 - level) / (self.rate * factor)
+        missing = min(1.0, self.burst) - self.level(now, factor)
+        return max(0.0, missing) / (self.rate * factor)
 
     def charge(self, cost: float) -> None:
         """Take tokens, into debt if need be."""

@@ -145,6 +145,9 @@ def test_cluster_lists_shards(client: AsgiClient, cluster: FakeCluster) -> None:
     assert whole["shoal"]["shards"] == [
         {"id": 0, "address": "127.0.0.1:7", "problem": None, "breaker": CLOSED, "collections": ["words"]}
     ]
+    admission = whole["shoal"]["router"]["admission"]
+    assert (admission["level"], admission["factor"], admission["held_max"]) == ("normal", 1.0, 320)
+    assert admission["counts"]["admitted"] == 0
     for _ in range(5):
         cluster.guarded.on_timeout(0.0)
     (shard,) = client.call("GET", "/cluster").result["shoal"]["shards"]

@@ -72,6 +72,13 @@ def test_collections_and_shards_are_described(client: AsgiClient, cluster: FakeC
     assert found["shoal_shard_up"] == [({"shard": "0"}, 1)]
     assert found["shoal_shard_memory_used_bytes"] == [({"shard": "0"}, 7)]
     assert "shoal_shard_memory_limit_bytes" not in found
+    (admitted,) = found["shoal_admission_admitted_total"]
+    assert admitted[1] == 1
+    assert {labels["reason"]: value for labels, value in found["shoal_admission_refused_total"]} == {
+        "full": 0,
+        "late": 0,
+        **{f"rate_{kind}": 0 for kind in ("system", "tenant", "key")},
+    }
     states = {labels["state"]: value for labels, value in found["shoal_shard_breaker_state"]}
     assert states == {"closed": 1, "open": 0, "half-open": 0}
 

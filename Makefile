@@ -1,7 +1,7 @@
 # Everything a newcomer runs. `make` lists the targets.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help env compiler test demo bench chaos congruence lint types format lock clean
+.PHONY: help env compiler test demo bench chaos congruence suites lint types format lock clean
 
 # The first interpreter that is new enough; set PYTHON to choose another.
 PYTHON ?= $(shell for candidate in python3.11 python3 python3.12 python3.13; do \
@@ -52,8 +52,11 @@ bench: $(READY) ## the tables of docs/benchmarks.md, measured here
 chaos: $(READY) ## faults on purpose, and nothing acknowledged lost: docs/chaos.md (ARGS="--quick" for a little)
 	@$(BIN)/python -m tests.chaos $(ARGS)
 
-congruence: $(READY) ## the client's own tests against a cluster: TESTS=a checkout of qdrant-client (port 6333 has to be free)
+congruence: $(READY) ## the client's own tests against a cluster: TESTS=a checkout of qdrant-client (port 6333 has to be free; ARGS=--own-client)
 	@$(BIN)/python -m tests.congruence $(TESTS) $(ARGS)
+
+suites: $(READY) ## the tests of Haystack and LangChain, and some of LlamaIndex and mem0, as in process (its own .venv-suites)
+	@$(BIN)/python -m tests.suites $(ARGS)
 
 lint: $(READY) ## ruff: rules and format
 	@$(BIN)/ruff check .
@@ -68,12 +71,15 @@ format: $(READY) ## put the code into ruff's format, repair what ruff can repair
 
 # Needs `uv` on the path (any recent one); the result needs plain pip only.
 # Names, versions, markers and hashes; no address, so that it installs from whatever index pip is set to.
-lock: ## write requirements.lock anew from pyproject.toml
+LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-emit-find-links --no-header --no-annotate --upgrade --quiet
+lock: ## write requirements.lock anew from pyproject.toml, and that of `make suites`
 	@command -v uv >/dev/null || { echo "make lock needs uv (pip install uv)." >&2; exit 1; }
-	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-emit-find-links --no-header --no-annotate --upgrade --quiet -o requirements.lock
+	$(LOCK) pyproject.toml --all-extras -o requirements.lock
+	$(LOCK) tests/suites/requirements.in -o tests/suites/requirements.txt
 
 clean: ## remove the environment and all caches (never a data folder)
 	@if [ -e $(VENV)/pyvenv.cfg ]; then rm -rf $(VENV); fi
+	@if [ -e .venv-suites/pyvenv.cfg ]; then rm -rf .venv-suites; fi
 	@rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find . -name __pycache__ -type d -not -path './.venv/*' -prune -exec rm -rf {} +

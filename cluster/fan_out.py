@@ -9,20 +9,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from functools import partial
+from time import perf_counter
 from typing import Any, NamedTuple
 
 from cluster.gather import Commands, Complete, Gather, Outcome, Send
+from cluster.search_times import FanOutTimes
 from cluster.shard_client import ShardClient
 from shards.errors import ShardUnavailable, ShoalError
 from shards.wire import Frame, Kind
 
 
 class ShardRequest(NamedTuple):
-    """What to send, the bodies by shard, and how to read an answer."""
+    """What to send, the bodies by shard, and how to read an answer. `times`: filled where it is given."""
 
     kind: Kind
     bodies: Mapping[int, list[Any]]
     decode: Callable[[memoryview], Any]
+    times: FanOutTimes | None = None
 
 
 async def fan_out(
@@ -50,6 +53,8 @@ class _FanOut:
         self._timers: list[asyncio.TimerHandle] = []
         self.done: asyncio.Future[Outcome] = self._loop.create_future()
         self._enact(self._gather.start())
+        if request.times is not None:
+            request.times.sent = perf_counter()
 
     def clean_up(self) -> None:
         """Forget whatever is still open."""
@@ -82,7 +87,10 @@ class _FanOut:
     def _on_answer(self, shard_id: int, got: Frame | ShoalError) -> None:
         if not isinstance(got, ShoalError):
             try:
-                self._enact(self._gather.on_reply(shard_id, self._request.decode(got.body)))
+                decoded = self._request.decode(got.body)
+                if self._request.times is not None:
+                    self._request.times.shards.append((shard_id, perf_counter()))
+                self._enact(self._gather.on_reply(shard_id, decoded))
                 return
             except ShoalError as error:
                 got = error

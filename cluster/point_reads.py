@@ -4,8 +4,10 @@ merged is pure: cluster/merge.py, cluster/paging.py.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from functools import partial
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,12 +25,14 @@ from cluster.requests import (
     SearchAnswer,
     SearchRequest,
 )
+from cluster.search_times import FanOutTimes, SearchTimes
 from cluster.shard_calls import PATIENCE_S, ShardCalls, target_of
 from cluster.state import CatalogueControl, CollectionState
 from cluster.tenants import shards_asked, split_ids
 from shards import messages
 from shards.batch import Vectors, encode_keys
 from shards.distance import Distance, passes_threshold, scores
+from shards.errors import ShoalError
 from shards.filter_query import filter_query
 from shards.filters.paths import parse_path
 from shards.index import SearchPlan
@@ -47,12 +51,19 @@ class _SearchKey(NamedTuple):
     deadline_s: float
 
 
+class _Found(NamedTuple):
+    """What one query found, and when; `times` is shared by all queries that left together."""
+
+    hits: QueryHits
+    times: tuple[FanOutTimes, float, float]
+
+
 class PointReads(ShardCalls):
     """Every method raises ShoalErrors; deadlines are in seconds from now."""
 
     def __init__(self, control: CatalogueControl, secret: bytes, patience_s: float = PATIENCE_S) -> None:
         super().__init__(control, secret, patience_s)
-        self._searches: SearchBatcher[_SearchKey, QueryHits] = SearchBatcher(self._search_alike)
+        self._searches: SearchBatcher[_SearchKey, _Found] = SearchBatcher(self._search_alike)
 
     async def retrieve(
         self, name: str, keys: list[int], with_payload: bool, with_vectors: bool, deadline_s: float
@@ -106,25 +117,34 @@ class PointReads(ShardCalls):
     async def search(self, name: str, request: SearchRequest, deadline_s: float) -> SearchAnswer:
         """The nearest points to each query. Searches that ask alike share their way (cluster/batching.py)."""
         key = _SearchKey(name, request.vectors.shape[1], request[1:], deadline_s)
-        return SearchAnswer(await self._searches.search(key, request.vectors), 1.0)
+        entered = perf_counter()
+        found = await self._searches.search(key, request.vectors)
+        return SearchAnswer([one.hits for one in found], 1.0, SearchTimes(entered, *found[0].times))
 
-    async def probe(self, deadline_s: float) -> None:
-        """A real search against every shard of some collection; where there is none, a ping of every shard."""
-        names = sorted(name for name, collection in self.state.collections.items() if collection.spec.vectors)
-        if names:
-            vector = self.collection(names[0]).spec.layout.columns[0]
-            query = np.full((1, vector.size), vector.size**-0.5, np.float32)
-            await self.search(names[0], SearchRequest(query, k=1, vector=vector.name), deadline_s)
-        bodies: dict[int, list[Any]] = {shard.shard_id: [] for shard in self.state.shards}
-        await self._ask(ShardRequest(Kind.PING, bodies, bytes), deadline_s)
+    async def silent_shards(self, deadline_s: float) -> dict[int, ShoalError]:
+        """What became of a ping of every shard, of those that did not answer it."""
 
-    async def _search_alike(self, key: _SearchKey, vectors: Vectors, answered: Answered) -> list[QueryHits]:
+        async def ping(shard_id: int) -> None:
+            await self._ask(ShardRequest(Kind.PING, {shard_id: []}, bytes), deadline_s)
+
+        shard_ids = [shard.shard_id for shard in self.state.shards]
+        found = await asyncio.gather(*map(ping, shard_ids), return_exceptions=True)
+        failed = {}
+        for shard_id, result in zip(shard_ids, found, strict=True):
+            if isinstance(result, ShoalError):
+                failed[shard_id] = result
+            elif result is not None:
+                raise result
+        return failed
+
+    async def _search_alike(self, key: _SearchKey, vectors: Vectors, answered: Answered) -> list[_Found]:
         request = SearchRequest(vectors, *key.parameters)
         return await self._on_current_state(key.name, partial(self._search, request, key.deadline_s, answered))
 
     async def _search(
         self, request: SearchRequest, deadline_s: float, answered: Answered, collection: CollectionState
-    ) -> list[QueryHits]:
+    ) -> list[_Found]:
+        times = FanOutTimes(perf_counter())
         spec = collection.spec
         number = spec.layout.number_of(request.vector)
         column = spec.layout.columns[number]
@@ -134,12 +154,14 @@ class PointReads(ShardCalls):
         want = Want(request.with_payload, request.with_vectors)
         body = messages.encode_search(target_of(collection), plan, want, request.vectors)
         bodies = dict.fromkeys(shards_asked(collection, request.filter), body)
-        replies = await self._ask(ShardRequest(Kind.SEARCH, bodies, messages.decode_hits), deadline_s)
+        replies = await self._ask(ShardRequest(Kind.SEARCH, bodies, messages.decode_hits, times), deadline_s)
+        answered_at = perf_counter()
         answered()
         hits = merge_hits(list(replies.values()), request.k, request.offset)
         if request.score_threshold is not None:
             hits = [_cut_at_threshold(one, request.score_threshold, column.distance) for one in hits]
-        return hits
+        common = (times, answered_at, perf_counter())
+        return [_Found(one, common) for one in hits]
 
 
 def _records_in_order(replies: Mapping[int, Any], keys: list[int], with_vectors: bool) -> list[Record]:

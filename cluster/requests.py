@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from cluster.search_times import SearchTimes
 from shards.batch import Vectors
 from shards.vector_layout import UNNAMED
 
@@ -61,11 +62,12 @@ class QueryHits(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class SearchAnswer:
     """Merged hits of each query, offset applied. `coverage`: the fraction of the collection's shards that answered, 0
-    to 1.
+    to 1. `times`: when it was where; None where nobody took them.
     """
 
     hits: list[QueryHits]
     coverage: float
+    times: SearchTimes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from cluster.fan_out import ShardRequest, fan_out
 from cluster.gather import Outcome
 from cluster.shard_client import ShardClient
 from cluster.state import CatalogueControl, ClusterState, CollectionState
-from shards.errors import NotFound, ShoalError, StaleEpoch, Unavailable
+from shards.errors import Internal, NotFound, ShoalError, StaleEpoch, Unavailable
 from shards.messages import Target
 from shards.wire import Kind
 
@@ -50,6 +50,11 @@ class ShardCalls:
         """Learn the cluster's state, then follow it."""
         self._take(await self._control.cluster_state(-1, START_S))
         self._watch_task = asyncio.get_running_loop().create_task(self._watch())
+
+    def check_alive(self) -> None:
+        """Raises Internal where this router no longer follows the cluster, which only a restart of it would mend."""
+        if self._watch_task is None or self._watch_task.done():
+            raise Internal("this router has stopped following the cluster's state")
 
     async def close(self) -> None:
         """Close the connections to the shards."""

@@ -57,6 +57,13 @@ class Router:
         self._app = HttpApp(self._coordinator, args.limits, SHOAL_VERSION, local_key(secret), admission)
         register(self._app, args.router.max_ongoing_requests, args.admission.body_bytes_max)
 
+    async def check_health(self) -> None:
+        """Serve asks every HEALTH_CHECK_S, and restarts a router for which this raises three times in a row: so that
+        must not be for a shard's sake. Searches as /readyz does, and logs what changed.
+        """
+        self._coordinator.check_alive()
+        await self._app.observed.readiness.check()
+
     def __serve_build_asgi_app__(self) -> Any:
         """What answers HTTP requests that take Serve's own way (Serve calls this after the constructor)."""
         return self._app

@@ -26,6 +26,7 @@ from cluster.requests import (
 )
 from cluster.state import ClusterState, CollectionState
 from shards.batch import PointBatch
+from shards.errors import ShoalError
 from shards.field_schema import FieldSchema
 from shards.point_change import PointChange
 from shards.schema import CollectionSpec
@@ -72,8 +73,8 @@ class PointReads(Protocol):
         """One for each of the collection's shards."""
         ...
 
-    async def probe(self, deadline_s: float) -> None:
-        """A real search against every shard; raises where one does not answer."""
+    async def silent_shards(self, deadline_s: float) -> Mapping[int, ShoalError]:
+        """Why each shard that does not answer a ping does not, by its id."""
         ...
 
 

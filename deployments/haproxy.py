@@ -28,6 +28,10 @@ DRAIN_S = 5
 """How long a HAProxy that was replaced may finish its requests."""
 SERVER_TIMEOUT_S = 3_660
 """For a router that hangs: a minute beyond the longest deadline that a request may name. Serve sets none."""
+CHECK_S = 2
+"""How often a router is asked whether it is ready, and how long it may take: twice what /readyz takes at most. (Serve's
+default is 5.) Two such answers in a row count.
+"""
 ROUTER_PORTS = 64
 """Ports for routers. One that ended is not used again for DRAIN_S + 30 s, so there have to be more than routers."""
 
@@ -70,6 +74,7 @@ def serve_environment(run_folder: Path, http: HttpSettings) -> dict[str, str]:
         "NBTHREAD": str(THREADS),
         "HARD_STOP_AFTER_S": str(DRAIN_S),
         "TIMEOUT_SERVER_S": str(SERVER_TIMEOUT_S),
+        "HEALTH_CHECK_INTER": f"{CHECK_S}s",
     }
     return {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",

@@ -9,7 +9,10 @@ What the generated file (Ray 2.60) has, and what we make of it:
 - 404 from HAProxy itself while no application is there, and its own health page, which is green then: 503;
 - requests that are first on their connection sent over a used connection to a router: when that router has just died, HAProxy
   closes the client's connection without an answer (measured: always); over a connection of their own they get the 503;
-- a log line per request to a syslog port: none; servers that come and go are logged to the standard error file.
+- a log line per request to a syslog port: none; servers that come and go are logged to the standard error file;
+- a health check that is green as long as a router's process is: it asks /readyz as well, which searches. A router that is not
+  ready is passed by while another is. When none is (a shard is down), requests go to those that live all the same, by a second
+  backend with Serve's own check, and get the router's answer, which says what is missing, or what needs no shard.
 
 Runs alone, as a script, under `python -I -S`: standard library only, few imports, for it is in the way of every reload.
 """
@@ -32,6 +35,10 @@ _SECTION = re.compile(r"^(?=(?:global|defaults|frontend|backend|listen)\b)", re.
 _STAND_IN = (
     f"http-request return status 503 content-type application/json string '{BODY}' hdr Retry-After {RETRY_AFTER_S}"
 )
+
+READY_PATH = "/readyz"
+LIVE_SUFFIX = "-live"
+_LIVENESS = re.compile(r"\n    option httpchk GET (\S+)\n    http-check expect status 200\n")
 
 _PR_SET_PDEATHSIG = 1
 
@@ -58,11 +65,32 @@ def _rewrite_section(section: str, bind: str, error_page: str) -> str:
         section = re.sub(r"(\n\s*errorfile 50[234]) .*", rf"\1 {error_page}", section)
         return re.sub(r"\n\s*option httplog\b.*", "", section)
     if (kind, name) == ("frontend", "http_frontend"):
-        section = re.sub(r"(\n\s*bind) .*", rf"\1 {bind}\n    no log", section)
-        return re.sub(r"\n.*\b(healthcheck|routes|log global|nbsrv)\b.*", "", section)
+        section = re.sub(r"(\n\s*bind) .*(\n    no log)?", rf"\1 {bind}\n    no log", section)
+        section = re.sub(r"\n.*\b(healthcheck|routes|log global|nbsrv)\b.*", "", section)
+        return re.sub(
+            r"\n( *use_backend) (\S+) if (\S+)(?=\n)",
+            rf"\n\1 \2{LIVE_SUFFIX} if \3 {{ nbsrv(\2) eq 0 }}\n\1 \2 if \3",
+            section,
+        )
     if (kind, name) == ("backend", "default_backend"):
         return f"backend default_backend\n    {_STAND_IN}\n"
-    return section.replace("http-reuse always", "http-reuse safe")
+    if kind == "backend":
+        return _rewrite_routers(section.replace("http-reuse always", "http-reuse safe"), name)
+    return section
+
+
+def _rewrite_routers(section: str, name: str) -> str:
+    """The backend of an application's routers twice: those that are ready, and those that live."""
+    if name.endswith(LIVE_SUFFIX) or f" uri {READY_PATH}\n" in section:  # a file that was rewritten before
+        return section
+    liveness = _LIVENESS.search(section)
+    if liveness is None:
+        raise ValueError(f"HAProxy's generated configuration is not as expected (no health check of {name})")
+    steps = [f"http-check send meth GET uri {path}" for path in (liveness[1], READY_PATH)]
+    both = "".join(f"    http-check connect\n    {step}\n    http-check expect status 200\n" for step in steps)
+    ready = section.replace(liveness[0], f"\n    option httpchk\n{both}")
+    live = section.replace(f"backend {name}\n", f"backend {name}{LIVE_SUFFIX}\n", 1)
+    return ready.rstrip("\n") + "\n" + live
 
 
 def error_page() -> str:

@@ -13,15 +13,12 @@ A body may one day name another collection than its path does (`lookup_from`): i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from cluster.api_keys import EVERYTHING, Access, KeyRing, Keys, Role
 from deployments.cluster_api import ClusterApi
-from deployments.http_message import Handler
+from deployments.http_message import Handler, Headers
 from shards.errors import Forbidden, Unauthenticated
-
-Headers = Iterable[tuple[bytes, bytes]]
 
 KEY_HEADER = b"api-key"
 _BEARER_HEADER = b"authorization"

@@ -36,10 +36,12 @@ from deployments import (
 from deployments.admission import Admission
 from deployments.cluster_api import ClusterApi
 from deployments.cost import READ_COST, WRITE_COST
-from deployments.http_access import Gate, Headers, Route
+from deployments.http_access import Gate, Route
 from deployments.http_errors import BodyTooLarge, MissingPoint, UnknownPath, WrongMethod, error_reply, status_of
-from deployments.http_message import Call, Handler, HttpContext, Reply, Request
+from deployments.http_message import Call, Handler, Headers, HttpContext, Reply, Request
+from deployments.limit_metrics import show_limits
 from deployments.limits import LimitSettings
+from deployments.observability import Observed, observe
 from shards.errors import NotFound, ShoalError
 
 Message = MutableMapping[str, Any]
@@ -149,8 +151,15 @@ class HttpApp:
     ) -> None:
         """`own_key`: the data folder's (`cluster.api_keys.local_key`). `admission`: None for one with the defaults."""
         self._admission = admission or Admission()
-        self._context = HttpContext(cluster, limits, shoal_version, admission=self._admission, routes=_HANDLERS)
+        observed = observe(cluster)
+        show_limits(observed.sources, self._admission, cluster)
+        self._context = HttpContext(cluster, limits, shoal_version, observed, self._admission, _HANDLERS)
         self._gate = Gate(cluster, own_key)
+
+    @property
+    def observed(self) -> Observed:
+        """What this router observes of itself; other parts add their sources."""
+        return self._context.observed
 
     @property
     def body_bytes_max(self) -> int:
@@ -169,9 +178,11 @@ class HttpApp:
             access = self._gate.admit(route, named, headers)
             ticket = self._admission.check(route.cost, access) if route.cost else None
         except ShoalError as error:
-            self._context.requests.add(name, status_of(error), perf_counter() - started)
+            self._context.observed.requests.add(name, status_of(error), perf_counter() - started)
             raise
-        return Call(route.handler, Request(named, point, b"", query_string, started, named, access, ticket))
+        request = Request(named, point, b"", query_string, started, named, access, headers)
+        request.ticket = ticket
+        return Call(route.handler, request)
 
     async def answer(self, call: Call, body: bytes) -> Reply:
         """The reply to a request that was let in; an error is a reply too."""
@@ -193,7 +204,7 @@ class HttpApp:
             raise
         if ticket is not None:
             ticket.leave(request.started, succeeded=reply.status < 400)
-        self._context.requests.add(_ROUTE_NAMES[handler], reply.status, perf_counter() - request.started)
+        self._context.observed.requests.add(_ROUTE_NAMES[handler], reply.status, perf_counter() - request.started)
         return reply
 
     def _find(self, method: str, path: str, headers: Headers) -> tuple[Route, str, str]:

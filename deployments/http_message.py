@@ -6,18 +6,21 @@ most requests carry none.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 from cluster.api_keys import EVERYTHING, Access
+from cluster.search_times import SearchTimes
 from deployments.admission import Admission, Ticket
 from deployments.cluster_api import ClusterApi
 from deployments.limits import LimitSettings
-from deployments.request_counts import RequestCounts
+from deployments.observability import Observed
 from shards.errors import InvalidRequest
+
+Headers = Iterable[tuple[bytes, bytes]]
 
 LEFT_S_MIN = 0.001
 JSON = b"application/json"
@@ -31,7 +34,7 @@ class HttpContext:
     cluster: ClusterApi
     limits: LimitSettings
     shoal_version: str
-    requests: RequestCounts = field(default_factory=RequestCounts)
+    observed: Observed
     admission: Admission = field(default_factory=Admission)
     routes: Mapping[str, Mapping[str, Handler]] = field(default_factory=dict)
     """Handlers by path template and method, for the API's description of itself."""
@@ -51,10 +54,23 @@ class Request:
     started: float
     named: str = ""
     access: Access = EVERYTHING
+    headers: Headers = ()
+    times: SearchTimes | None = None
+    """Of a search that was answered."""
     ticket: Ticket | None = None
     """Of a request for points: what it costs is charged to it."""
     waited_s: float = 0.0
     """How long it stood in line."""
+    degraded: tuple[str, ...] = ()
+    """What its answer did without, because the router was short of time; the answer says so."""
+
+    def header(self, name: bytes) -> bytes:
+        """A header's value, b"" where there is none; `name` in lower case."""
+        for held, value in self.headers:
+            # Most headers have another length, which is known without looking at them.
+            if len(held) == len(name) and held.lower() == name:
+                return value
+        return b""
 
     def parameters(self) -> dict[str, str]:
         """The query parameters; of one that is repeated, the last."""

@@ -21,9 +21,8 @@ from urllib.parse import unquote
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from deployments.http_access import Headers
 from deployments.http_errors import BodyTooLarge, error_reply
-from deployments.http_message import Call, Reply
+from deployments.http_message import Call, Headers, Reply
 from shards.errors import QueueFull
 
 SERVE_PREFIX = b"/-/"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import NamedTuple
 
-from cluster.requests import ScrollRequest, SearchRequest
+from cluster.requests import ScrollRequest, SearchAnswer, SearchRequest
 from deployments.cost import read_cost, search_cost
 from deployments.degradation import lowered_ef
 from deployments.http_filters import NO_FILTER, encoded_filter
@@ -58,15 +58,16 @@ class _Shown(NamedTuple):
 async def query_points(context: HttpContext, request: Request) -> Reply:
     """POST /collections/{c}/points/query"""
     body = parse_body(QueryBody, request.body)
-    points, shoal = await _search_one(context, request, body)
-    return success(request, b'{"points":%b}' % dump(points), shoal)
+    points, answer = await _search_one(context, request, body)
+    reply = success(request, b'{"points":%b}' % dump(points), _shoal(request, answer))
+    return _timed(context, request, answer, reply)
 
 
 async def search_points(context: HttpContext, request: Request) -> Reply:
     """POST /collections/{c}/points/search, the older form of a query by vector"""
     legacy = parse_body(LegacySearchBody, request.body)
-    points, shoal = await _search_one(context, request, _as_query(legacy))
-    return success(request, dump(points), shoal)
+    points, answer = await _search_one(context, request, _as_query(legacy))
+    return _timed(context, request, answer, success(request, dump(points), _shoal(request, answer)))
 
 
 async def query_points_batch(context: HttpContext, request: Request) -> Reply:
@@ -90,11 +91,9 @@ async def query_points_batch(context: HttpContext, request: Request) -> Reply:
     queries = [[] if body.query is None else query_vector(body.query) for body in bodies]
     request.charge(sum(_cost(body, plan, spec) for body, plan in zip(bodies, plans, strict=True)))
     groups: dict[_Plan, list[int]] = {}
-    lowered = False
     for place, asked in enumerate(plans):
         if bodies[place].query is not None:
-            plan, is_lowered = _fitted(context, asked, spec)
-            lowered |= is_lowered
+            plan = _fitted(context, request, asked, spec)
             groups.setdefault(plan, []).append(place)
     requests = []
     for plan, places in groups.items():
@@ -108,8 +107,10 @@ async def query_points_batch(context: HttpContext, request: Request) -> Reply:
         distance = searched_vector(spec, plan.vector).distance
         for hits, found_scores, place in zip(answer.hits, scores_of(answer.hits, distance), places, strict=True):
             results[place]["points"] = scored_points(hits, found_scores, *shown[place])
-    coverage = min((answer.coverage for answer in answers), default=1.0)
-    return success(request, dump(results), _shoal(coverage, lowered))
+    worst = min(answers, key=lambda answer: answer.coverage, default=None)
+    reply = success(request, dump(results), _shoal(request, worst))
+    last = max(answers, key=lambda answer: answer.times.merged if answer.times else 0.0, default=None)
+    return _timed(context, request, last, reply)
 
 
 def _pack_group(queries: list[list[float]], places: list[int], column: VectorColumn) -> Vectors:
@@ -117,21 +118,30 @@ def _pack_group(queries: list[list[float]], places: list[int], column: VectorCol
     return prepare_vectors(packed, column.distance, column.size, "query")
 
 
-async def _search_one(context: HttpContext, request: Request, body: QueryBody) -> tuple[list[Point], bytes]:
-    """The points, and our addition to the answer."""
+async def _search_one(
+    context: HttpContext, request: Request, body: QueryBody
+) -> tuple[list[Point], SearchAnswer | None]:
     spec = context.cluster.collection(request.collection).spec
     shown = _shown(body, spec)
     plan = _plan(body, shown, context.limits)
     request.charge(_cost(body, plan, spec))
     if body.query is None:
-        return await _first_points(context, request, plan, shown), _FULL_COVERAGE
-    plan, lowered = _fitted(context, plan, spec)
+        return await _first_points(context, request, plan, shown), None
+    plan = _fitted(context, request, plan, spec)
     column = searched_vector(spec, plan.vector)
     vectors = pack_query(query_vector(body.query), column, "query")
     deadline_s = request.deadline_s(context.limits)
     answer = await context.cluster.search(request.collection, SearchRequest(vectors, *plan), deadline_s)
     (found_scores,) = scores_of(answer.hits, column.distance)
-    return scored_points(answer.hits[0], found_scores, *shown), _shoal(answer.coverage, lowered)
+    return scored_points(answer.hits[0], found_scores, *shown), answer
+
+
+def _timed(context: HttpContext, request: Request, answer: SearchAnswer | None, reply: Reply) -> Reply:
+    """The reply, which is made now; where its time went is counted."""
+    if answer is not None and answer.times is not None:
+        request.times = answer.times
+        context.observed.phases.observe(request.started, answer.times)
+    return reply
 
 
 async def _first_points(context: HttpContext, request: Request, plan: _Plan, shown: _Shown) -> list[Point]:
@@ -173,18 +183,19 @@ def _cost(body: QueryBody, plan: _Plan, spec: CollectionSpec) -> float:
     return search_cost(max(ef, plan.k + plan.offset), plan.exact, bool(plan.filter))
 
 
-def _fitted(context: HttpContext, plan: _Plan, spec: CollectionSpec) -> tuple[_Plan, bool]:
-    """The plan as it is carried out: a router that is short of time gives less width to who asks for none. Whether it did."""
+def _fitted(context: HttpContext, request: Request, plan: _Plan, spec: CollectionSpec) -> _Plan:
+    """The plan as it is carried out: a router that is short of time gives less width to who asks for none, and says so."""
     admission = context.admission
     fraction = admission.degradation.ef_fraction
     if fraction == 1.0 or plan.ef is not None or plan.exact:
-        return plan, False
+        return plan
     usual = spec.hnsw_of(searched_vector(spec, plan.vector)).ef_search
     ef = lowered_ef(usual, plan.k + plan.offset, fraction)
     if ef == usual:
-        return plan, False
+        return plan
     admission.counts.lowered_ef += 1
-    return plan._replace(ef=ef), True
+    request.degraded = ("ef",)
+    return plan._replace(ef=ef)
 
 
 def _as_query(legacy: LegacySearchBody) -> QueryBody:
@@ -195,7 +206,9 @@ def _as_query(legacy: LegacySearchBody) -> QueryBody:
     return QueryBody.model_construct(query=vector, using=name, **common)
 
 
-def _shoal(coverage: float, lowered: bool) -> bytes:
-    if coverage >= 1.0 and not lowered:
+def _shoal(request: Request, answer: SearchAnswer | None) -> bytes:
+    if (answer is None or answer.coverage >= 1.0) and not request.degraded:
         return _FULL_COVERAGE
-    return b'{"coverage":%.4f%b}' % (coverage, b',"degraded":["ef"]' if lowered else b"")
+    coverage = 1.0 if answer is None else answer.coverage
+    degraded = b',"degraded":%b' % dump(request.degraded) if request.degraded else b""
+    return b'{"coverage":%.4f%b}' % (coverage, degraded)

@@ -7,13 +7,11 @@ from typing import Any
 import orjson
 
 from cluster.breaker import BreakerStatus
-from deployments.http_errors import status_of
-from deployments.http_message import TEXT, HttpContext, Reply, Request, success
-from shards.errors import Unavailable
+from deployments.http_message import JSON, TEXT, HttpContext, Reply, Request, success
+from deployments.readiness import RETRY_AFTER_S
 
 API_LEVEL = "1.19.0"
 """The level of the Qdrant REST API whose subset this is; clients compare their own version with it."""
-_PROBE_DEADLINE_S = 5.0
 
 
 async def root(context: HttpContext, request: Request) -> Reply:
@@ -33,12 +31,14 @@ async def livez(context: HttpContext, request: Request) -> Reply:
 
 
 async def readyz(context: HttpContext, request: Request) -> Reply:
-    """GET /readyz: proved by a real search against every shard"""
-    try:
-        await context.cluster.probe(_PROBE_DEADLINE_S)
-    except Unavailable as error:
-        return Reply(f"some shards are not ready: {error.message}".encode(), status_of(error), TEXT)
-    return Reply(b"all shards are ready", content_type=TEXT)
+    """GET /readyz: proved by real searches on every shard; as text, or as JSON where `accept` asks for it"""
+    readiness = context.observed.readiness
+    verdict = await readiness.check()
+    status, headers = (200, ()) if verdict.is_ready else (503, ((b"retry-after", b"%d" % RETRY_AFTER_S),))
+    if JSON in request.header(b"accept"):
+        return Reply(orjson.dumps(readiness.describe(verdict)), status, JSON, headers)
+    text = "all shards are ready" if verdict.is_ready else f"not ready: {'; '.join(verdict.reasons)}"
+    return Reply(text.encode(), status, TEXT, headers)
 
 
 async def get_cluster(context: HttpContext, request: Request) -> Reply:
@@ -61,7 +61,7 @@ async def get_cluster(context: HttpContext, request: Request) -> Reply:
         "cluster_id": state.cluster_id,
         "version": state.version,
         "shards": shards,
-        "router": {"name": context.requests.router, "admission": context.admission.in_json()},
+        "router": {"name": context.observed.requests.router, "admission": context.admission.in_json()},
     }
     return success(request, orjson.dumps({"status": "disabled", "shoal": shoal}))
 

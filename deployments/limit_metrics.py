@@ -1,44 +1,67 @@
-"""What protects a router, as metrics: its breakers and its admission. Each router speaks for itself: samples have its name."""
+"""What protects a router, as metrics: its breakers and its admission. See deployments/metric_sources.py."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from cluster.breaker import BreakerState, BreakerStatus
+from cluster.breaker import BreakerState
 from deployments.admission import Admission
-from deployments.prometheus_text import Metric
+from deployments.cluster_api import ClusterApi
+from deployments.metric_sources import MetricSources, Source
 
 
-def breaker_metric(router: str, breakers: Mapping[int, BreakerStatus]) -> Metric:
-    """The state of the breaker of each shard."""
-    found = Metric("shoal_shard_breaker_state", "gauge", "1 for the state that a router's breaker of a shard is in.")
-    for shard_id, status in sorted(breakers.items()):
-        for state in BreakerState:
-            found.add(int(status.state is state), {"router": router, "shard": shard_id, "state": state.value})
-    return found
+def show_limits(sources: MetricSources, admission: Admission, cluster: ClusterApi) -> None:
+    """From now on."""
+    counts, line = admission.counts, admission.line
 
+    def breakers_open() -> dict[str, float]:
+        return {
+            str(shard_id): float(status.state is not BreakerState.CLOSED)
+            for shard_id, status in cluster.breakers().items()
+        }
 
-def admission_metrics(router: str, admission: Admission) -> list[Metric]:
-    """What a router takes on, what it refused, and how far it is from refusing."""
-    counts, line, labels = admission.counts, admission.line, {"router": router}
-    admitted = Metric("shoal_admission_admitted_total", "counter", "Requests for points that began.")
-    admitted.add(counts.admitted, labels)
-    waited = Metric("shoal_admission_waited_total", "counter", "Those of them that stood in line before.")
-    waited.add(counts.waited, labels)
-    refused = Metric("shoal_admission_refused_total", "counter", "Requests for points that were sent away, by why.")
-    for reason in ("full", "late"):
-        refused.add(getattr(counts, f"refused_{reason}"), {**labels, "reason": reason})
-    for kind in ("system", "tenant", "key"):
-        refused.add(getattr(counts, f"rate_limited_{kind}"), {**labels, "reason": f"rate_{kind}"})
-    lowered = Metric("shoal_admission_lowered_ef_total", "counter", "Searches that got less width, under load.")
-    lowered.add(counts.lowered_ef, labels)
-    held = Metric(
-        "shoal_admission_held", "gauge", "Requests for points that a router holds, in line and in progress."
-    )
-    held.add(line.waiting_count, {**labels, "state": "waiting"})
-    held.add(line.ongoing_count, {**labels, "state": "ongoing"})
-    limit = Metric("shoal_admission_held_limit", "gauge", "How many it holds at most, now.")
-    limit.add(line.held_max, labels)
-    level = Metric("shoal_admission_level", "gauge", "What it does without: 1 extras, 2 fresh answers, 3 width too.")
-    level.add(int(admission.degradation.level), labels)
-    return [admitted, waited, refused, lowered, held, limit, level]
+    def breakers_opened() -> dict[str, float]:
+        return {str(shard_id): status.opened_count for shard_id, status in cluster.breakers().items()}
+
+    def refused() -> dict[str, float]:
+        return {
+            "full": counts.refused_full,
+            "late": counts.refused_late,
+            "rate_system": counts.rate_limited_system,
+            "rate_tenant": counts.rate_limited_tenant,
+            "rate_key": counts.rate_limited_key,
+        }
+
+    for source in (
+        Source("shoal_shard_breaker_open", "gauge", "0 where a shard's breaker is closed.", breakers_open, "shard"),
+        Source("shoal_shard_breaker_opened_total", "counter", "How often it opened.", breakers_opened, "shard"),
+        Source(
+            "shoal_admission_admitted_total", "counter", "Requests for points that began.", lambda: counts.admitted
+        ),
+        Source(
+            "shoal_admission_waited_total",
+            "counter",
+            "Those of them that stood in line before.",
+            lambda: counts.waited,
+        ),
+        Source("shoal_admission_refused_total", "counter", "Requests that were sent away.", refused, "reason"),
+        Source(
+            "shoal_admission_lowered_ef_total",
+            "counter",
+            "Searches that got less width, under load.",
+            lambda: counts.lowered_ef,
+        ),
+        Source(
+            "shoal_admission_held",
+            "gauge",
+            "Requests for points in line and in progress.",
+            lambda: {"waiting": line.waiting_count, "ongoing": line.ongoing_count},
+            "state",
+        ),
+        Source("shoal_admission_held_limit", "gauge", "How many may be held, now.", lambda: line.held_max),
+        Source(
+            "shoal_admission_level",
+            "gauge",
+            "What is done without: 1 extras, 2 fresh answers, 3 width, too.",
+            lambda: int(admission.degradation.level),
+        ),
+    ):
+        sources.add(source)

@@ -1,40 +1,62 @@
-"""Numbers as the text that Prometheus reads (its exposition format 0.0.4): written here, since it is twenty lines.
+"""Numbers as the text that Prometheus reads, written by its own library (exposition format 0.0.4).
 
-A metric is written with all of its samples together, as the format demands, and only if it has any.
+Only writing is the library's: what is counted on the way of requests is plain integers, see cluster/histogram.py. A metric
+is written with all of its samples together, as the format demands, and only if it has any.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate
+from typing import Any, Literal
+
+import prometheus_client
+from prometheus_client.core import Metric as Family
+
+from cluster.histogram import BOUNDS_S, Histogram
 
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
-_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
+_ENDS = (*(f"{bound:g}" for bound in BOUNDS_S), "+Inf")
 
 
-@dataclass(slots=True)
 class Metric:
-    """One metric. A counter's name ends in `_total`."""
+    """One metric. A counter's name ends in `_total`, that of a histogram in `_seconds`."""
 
-    name: str
-    kind: Literal["counter", "gauge"]
-    help: str
-    _lines: list[str] = field(default_factory=list)
+    def __init__(self, name: str, kind: Literal["counter", "gauge", "histogram"], meaning: str) -> None:
+        self.name = name
+        self.family = Family(name.removesuffix("_total") if kind == "counter" else name, meaning, kind)
 
     def add(self, value: float, labels: Mapping[str, object] | None = None) -> None:
         """One sample."""
-        inner = ",".join(f'{key}="{str(text).translate(_ESCAPES)}"' for key, text in (labels or {}).items())
-        self._lines.append(f"{self.name}{{{inner}}} {value!r}" if inner else f"{self.name} {value!r}")
+        self.family.add_sample(self.name, _texts(labels or {}), value)
 
-    def lines(self) -> list[str]:
-        """What stands in the text for it; nothing where there is no sample."""
-        if not self._lines:
-            return []
-        return [f"# HELP {self.name} {self.help}", f"# TYPE {self.name} {self.kind}", *self._lines]
+    def add_histogram(self, histogram: Histogram, labels: Mapping[str, object]) -> None:
+        """The samples of one histogram."""
+        texts = _texts(labels)
+        total = 0
+        for end, total in zip(_ENDS, accumulate(histogram.counts), strict=True):
+            self.family.add_sample(f"{self.name}_bucket", {**texts, "le": end}, total)
+        self.family.add_sample(f"{self.name}_sum", texts, histogram.sum_s)
+        self.family.add_sample(f"{self.name}_count", texts, total)
 
 
 def render(metrics: Iterable[Metric]) -> bytes:
     """The whole text."""
-    lines = [line for metric in metrics for line in metric.lines()]
-    return ("\n".join(lines) + "\n").encode("utf-8", "replace")
+    registry: Any = _Collected([metric.family for metric in metrics if metric.family.samples])
+    return prometheus_client.generate_latest(registry)
+
+
+class _Collected:
+    """What the library takes for a registry."""
+
+    def __init__(self, families: list[Family]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterator[Family]:
+        """The families, in the order in which they were given."""
+        return iter(self._families)
+
+
+def _texts(labels: Mapping[str, object]) -> dict[str, str]:
+    """Label values as text that UTF-8 has bytes for."""
+    return {name: str(value).encode("utf-8", "replace").decode() for name, value in labels.items()}

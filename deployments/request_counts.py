@@ -10,8 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from time import perf_counter
 from typing import NamedTuple
 from uuid import uuid4
+
+from cluster.histogram import Histogram
 
 
 class RouteCount(NamedTuple):
@@ -25,11 +28,15 @@ class RouteCount(NamedTuple):
 
 @dataclass(slots=True)
 class RequestCounts:
-    """Of this process, since it started. `router` names it: another router counts for itself."""
+    """Of this process, since it started. `router` names it: another router counts for itself. `began` is `started` as a
+    perf_counter value.
+    """
 
     router: str = field(default_factory=lambda: uuid4().hex[:12])
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    began: float = field(default_factory=perf_counter)
     _counts: dict[tuple[str, int], list[float]] = field(default_factory=dict)
+    _latencies: dict[str, Histogram] = field(default_factory=dict)
 
     def add(self, route: str, status: int, seconds: float) -> None:
         """One request more."""
@@ -39,7 +46,15 @@ class RequestCounts:
             held = self._counts[key] = [0, 0.0]
         held[0] += 1
         held[1] += seconds
+        latency = self._latencies.get(route)
+        if latency is None:
+            latency = self._latencies[route] = Histogram()
+        latency.observe(seconds)
 
     def __iter__(self) -> Iterator[RouteCount]:
         for (route, status), (count, seconds) in sorted(self._counts.items()):
             yield RouteCount(route, status, int(count), seconds)
+
+    def latencies(self) -> Iterator[tuple[str, Histogram]]:
+        """How long requests took, from their arrival to their reply, by route."""
+        yield from sorted(self._latencies.items(), key=lambda one: one[0])

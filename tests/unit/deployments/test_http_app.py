@@ -44,10 +44,12 @@ def test_health_is_plain_text(client: AsgiClient, path: str) -> None:
 
 
 def test_readyz_tells_the_shard_that_fails(client: AsgiClient, cluster: FakeCluster) -> None:
-    cluster.problem = ShardUnavailable("shard 1 does not answer")
+    cluster.problem = ShardUnavailable("shard 0 at a secret address does not answer")
     answer = client.call("GET", "/readyz")
     assert answer.status == 503
-    assert b"shard 1 does not answer" in answer.body
+    assert answer.body.startswith(b"not ready: shard 0 does not answer (shard_unavailable); 1 of 1 searches failed")
+    assert b"secret" not in answer.body
+    assert answer.headers["retry-after"] == "2"
     assert client.call("GET", "/healthz").status == 200
 
 

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from qdrant_client.http.models import TelemetryData
 
+from cluster.search_times import PHASES
+from deployments import http_metrics
 from deployments.http_app import COLLECTION_ROUTES, POINT_ROUTE, ROUTES, HttpApp
+from deployments.http_client import ClusterClient
 from deployments.limits import LimitSettings
+from deployments.metric_sources import Source
 from shards.errors import ShardUnavailable
+from tests.http_server import serving_cluster
 from tests.unit.deployments.asgi_client import AsgiClient
 from tests.unit.deployments.fake_cluster import FakeCluster
 
@@ -33,7 +40,11 @@ def scraped(client: AsgiClient) -> dict[str, list[tuple[dict[str, str], float]]]
     answer = client.call("GET", "/metrics")
     assert answer.status == 200
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
-    families = text_string_to_metric_families(answer.body.decode())
+    return samples(answer.body.decode())
+
+
+def samples(text: str) -> dict[str, list[tuple[dict[str, str], float]]]:
+    families = text_string_to_metric_families(text)
     found: dict[str, list[Any]] = {}
     for family in families:
         assert family.documentation
@@ -60,7 +71,7 @@ def test_requests_are_counted_by_route_and_status(client: AsgiClient) -> None:
         ("OTHER", "other", "404"): 1,
         ("OTHER", "other", "405"): 1,
     }
-    assert len({labels["router"] for labels, _ in scraped(client)["shoal_http_request_seconds_total"]}) == 1
+    assert len({labels["router"] for labels, _ in scraped(client)["shoal_http_request_seconds_count"]}) == 1
 
 
 def test_collections_and_shards_are_described(client: AsgiClient, cluster: FakeCluster) -> None:
@@ -79,8 +90,7 @@ def test_collections_and_shards_are_described(client: AsgiClient, cluster: FakeC
         "late": 0,
         **{f"rate_{kind}": 0 for kind in ("system", "tenant", "key")},
     }
-    states = {labels["state"]: value for labels, value in found["shoal_shard_breaker_state"]}
-    assert states == {"closed": 1, "open": 0, "half-open": 0}
+    assert [(labels["shard"], value) for labels, value in found["shoal_shard_breaker_open"]] == [("0", 0)]
 
 
 def test_what_does_not_answer_is_left_out_and_said(client: AsgiClient, cluster: FakeCluster) -> None:
@@ -93,6 +103,51 @@ def test_what_does_not_answer_is_left_out_and_said(client: AsgiClient, cluster: 
 def test_names_are_escaped(cluster: FakeCluster) -> None:
     client = AsgiClient(HttpApp(cluster, LimitSettings(), 'a"b\\c\nd'))
     assert scraped(client)["shoal_info"][0][0]["version"] == 'a"b\\c\nd'
+
+
+def test_searches_are_told_by_phase_and_shard(tmp_path: Path) -> None:
+    with serving_cluster(tmp_path, shard_count=2) as url, ClusterClient(url) as client:
+        client.call("PUT", "/collections/words", {"vectors": {"size": 2, "distance": "Dot"}})
+        for _ in range(3):
+            client.call("POST", "/collections/words/points/query", {"query": [1.0, 2.0]})
+        client.call("POST", "/collections/words/points/query/batch", {"searches": [{"query": [1.0, 2.0]}] * 5})
+        with urlopen(f"{url}/metrics") as answer:
+            found = samples(answer.read().decode())
+    phases = {labels["phase"]: value for labels, value in found["shoal_search_phase_seconds_count"]}
+    assert phases == dict.fromkeys(PHASES, 4)
+    assert all(value > 0 for _, value in found["shoal_search_phase_seconds_sum"])
+    assert {labels["shard"]: value for labels, value in found["shoal_shard_search_seconds_count"]} == {"0": 4, "1": 4}
+    whole = sum(
+        value for labels, value in found["shoal_http_request_seconds_sum"] if labels["route"].count("points/query")
+    )
+    parts = sum(value for _, value in found["shoal_search_phase_seconds_sum"])
+    assert 0.9 * whole < parts <= whole
+    assert [labels["le"] for labels, _ in found["shoal_search_phase_seconds_bucket"]].count("+Inf") == len(PHASES)
+
+
+def test_what_others_count_is_shown_by_a_source(client: AsgiClient) -> None:
+    assert isinstance(client.app, HttpApp)
+    sources = client.app.observed.sources
+    sources.add(Source("shoal_things_total", "counter", "Things.", lambda: 3))
+    sources.add(Source("shoal_kinds", "gauge", "Kinds.", lambda: {"a": 1, "b": 2}, "kind"))
+    sources.add(Source("shoal_broken", "gauge", "Fails.", lambda: 1 / 0))
+    found = scraped(client)
+    assert [value for _, value in found["shoal_things_total"]] == [3]
+    assert {labels["kind"]: value for labels, value in found["shoal_kinds"]} == {"a": 1, "b": 2}
+    assert "shoal_broken" not in found
+    with pytest.raises(AssertionError, match="already"):
+        sources.add(Source("shoal_kinds", "gauge", "Kinds.", lambda: 0))
+
+
+def test_collections_beyond_the_cap_have_no_label(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http_metrics, "COLLECTIONS_MAX", 2)
+    client = AsgiClient(HttpApp(cluster, LimitSettings(), "0"))
+    for name in ("a", "b", "c"):
+        client.call("PUT", f"/collections/{name}", {"vectors": {"size": 2, "distance": "Dot"}})
+    client.call("PUT", "/collections/c/points", {"points": [{"id": 1, "vector": [1, 2]}]})
+    found = scraped(client)
+    assert [labels["collection"] for labels, _ in found["shoal_collection_points"]] == ["c", "a"]
+    assert found["shoal_shard_points"] == [({"shard": "0"}, 1)]
 
 
 def test_telemetry_is_what_clients_read(client: AsgiClient) -> None:

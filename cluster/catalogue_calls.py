@@ -54,9 +54,9 @@ class CatalogueCalls:
         """
         self._take(await before(deadline_s, self._control.update_collection(name, changes)))
 
-    async def set_tenant_field(self, name: str, path: str, deadline_s: float) -> None:
-        """Have a payload field say where a collection's points live. Errors as of `CatalogueControl`'s."""
-        self._take(await before(deadline_s, self._control.set_tenant_field(name, path)))
+    async def set_tenant_field(self, name: str, path: str, moves_points: bool, deadline_s: float) -> None:
+        """Have a payload field say where a collection's points live, or whose they are. Errors as of `CatalogueControl`'s."""
+        self._take(await before(deadline_s, self._control.set_tenant_field(name, path, moves_points)))
 
     async def change_keys(self, change: KeyChange, deadline_s: float) -> None:
         """Change the API keys. Errors as of `cluster.api_keys.apply_change`."""

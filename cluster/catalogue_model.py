@@ -129,20 +129,24 @@ class Catalogue(BaseModel):
         changed = found.model_copy(update={"settings": merge_settings(found.settings, changes)})
         return self.model_copy(update={"collections": {**self.collections, found.uid: changed}})
 
-    def with_tenant_field(self, name: str, path: str) -> Catalogue:
-        """With a ready collection's points told apart by a payload field, under the next epoch; the same catalogue where it
-        is so. Raises NotFound, and InvalidRequest where it is another field: points would have to move.
+    def with_tenant_field(self, name: str, path: str, moves_points: bool = True) -> Catalogue:
+        """With a ready collection's points told apart by a payload field: where they live, under the next epoch, or, unless it
+        `moves_points`, whose they are alone. The same catalogue where it is so. Raises NotFound, and InvalidRequest where
+        it is another field.
         """
         found = self.find_ready(name)
-        if found.tenant_field == path:
+        if path == found.tenant_field or (path == found.owner_field and not moves_points):
             return self
-        if found.tenant_field is not None:
+        if found.owner_field not in (None, path):
             raise InvalidRequest(
-                f"Wrong input: Collection `{name}` has the tenant field `{found.tenant_field}` already, and `{path}` can't be"
+                f"Wrong input: Collection `{name}` has the tenant field `{found.owner_field}` already, and `{path}` can't be"
                 " a second one: declare it without is_tenant"
             )
-        shard_map = found.shard_map.model_copy(update={"epoch": found.shard_map.epoch + 1})
-        changed = found.model_copy(update={"tenant_field": path, "shard_map": shard_map})
+        update: dict[str, Any] = {"late_tenant_field": path}
+        if moves_points:
+            shard_map = found.shard_map.model_copy(update={"epoch": found.shard_map.epoch + 1})
+            update = {"tenant_field": path, "late_tenant_field": None, "shard_map": shard_map}
+        changed = found.model_copy(update=update)
         return self.model_copy(update={"collections": {**self.collections, found.uid: changed}})
 
     def forgotten(self, uid: str) -> Catalogue:

@@ -58,9 +58,9 @@ class SupervisorClient:
         state: ClusterState = await self._call("update_collection", CHANGE_S, name, changes)
         return state
 
-    async def set_tenant_field(self, name: str, path: str) -> ClusterState:
+    async def set_tenant_field(self, name: str, path: str, moves_points: bool = True) -> ClusterState:
         """See CatalogueControl."""
-        state: ClusterState = await self._call("set_tenant_field", CHANGE_S, name, path)
+        state: ClusterState = await self._call("set_tenant_field", CHANGE_S, name, path, moves_points)
         return state
 
     async def change_aliases(self, actions: Sequence[AliasAction]) -> ClusterState:

@@ -175,10 +175,12 @@ class Supervision:
         """See CatalogueControl."""
         return await self._change(lambda catalogue: catalogue.with_settings(name, changes))
 
-    async def set_tenant_field(self, name: str, path: str) -> ClusterState:
+    async def set_tenant_field(self, name: str, path: str, moves_points: bool = True) -> ClusterState:
         """See CatalogueControl."""
+        if not moves_points:
+            return await self._change(lambda catalogue: catalogue.with_tenant_field(name, path, moves_points))
         self._check_open()
-        changed = self._catalogue.with_tenant_field(name, path)
+        changed = self._catalogue.with_tenant_field(name, path, moves_points)
         item = changed.find_ready(name)
         parts = item.shard_map.shard_ids
         if changed != self._catalogue:

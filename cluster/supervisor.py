@@ -94,9 +94,9 @@ class SupervisorActor:
         await self.begun()
         return await self._supervision.update_collection(name, changes)
 
-    async def set_tenant_field(self, name: str, path: str) -> ClusterState:
+    async def set_tenant_field(self, name: str, path: str, moves_points: bool = True) -> ClusterState:
         await self.begun()
-        return await self._supervision.set_tenant_field(name, path)
+        return await self._supervision.set_tenant_field(name, path, moves_points)
 
     async def change_aliases(self, actions: Sequence[AliasAction]) -> ClusterState:
         await self.begun()

@@ -12,12 +12,11 @@ that ticks while there is anything to decide, and the counters. Lives on a route
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any
 
-from cluster.api_keys import Access
 from deployments.adaptive import SAMPLES_MIN, WINDOW_S, AdaptiveFactor, percentile
 from deployments.admission_settings import AdmissionSettings
 from deployments.cost import PLAIN_COST_MAX, READ_COST, weight_of
@@ -80,12 +79,14 @@ class Admission:
         """What part of their configured values the limits have now."""
         return self._factor.value
 
-    def check(self, cost: float, access: Access) -> Ticket:
-        """For a request whose body is not here yet. `cost`: what its kind costs at least. Raises QueueFull, RateLimited."""
+    def check(self, cost: float, key_id: str = "", tenants: Sequence[str] = ()) -> Ticket:
+        """For a request whose body is not here yet. `cost`: what its kind costs at least; `key_id` and `tenants`: who asks,
+        and within whose points. Raises QueueFull, RateLimited.
+        """
         if self.line.is_full:
             self.counts.refused_full += 1
             self._refuse()
-        buckets = self._rates.check(access, self.factor, self.counts) if self._rates.is_on else ()
+        buckets = self._rates.check((key_id, tenants), self.factor, self.counts) if self._rates.is_on else ()
         for bucket in buckets:
             bucket.charge(cost)
         return Ticket(self, cost, buckets)
@@ -237,13 +238,16 @@ class _Rates:
         self._keys = buckets(settings.key_tokens_per_s)
         self.is_on = any(one is not None for one in (self._system, self._tenants, self._keys))
 
-    def check(self, access: Access, factor: float, counts: AdmissionCounts) -> tuple[TokenBucket, ...]:
+    def check(
+        self, who: tuple[str, Sequence[str]], factor: float, counts: AdmissionCounts
+    ) -> tuple[TokenBucket, ...]:
         """The buckets to charge. Raises RateLimited where one is empty."""
+        key_id, tenants = who
         now = perf_counter()
         found: list[TokenBucket] = []
         for kind, buckets, names in (
-            ("key", self._keys, (access.key_id,) if access.key_id else ()),
-            ("tenant", self._tenants, access.tenants[:1]),
+            ("key", self._keys, (key_id,) if key_id else ()),
+            ("tenant", self._tenants, tenants),
             ("system", self._system, (_SYSTEM,)),
         ):
             for name in names if buckets is not None else ():

@@ -24,7 +24,7 @@ class AdmissionSettings(BaseModel):
     """Bytes of all bodies that a router holds at once."""
     wait_target_ms: _Positive = 1000.0
     """Where requests wait in line longer than this for half a second on end, those that do are refused."""
-    p99_bound_ms: _Positive = 2000.0
+    p99_bound_ms: _Positive = 5000.0
     """What the 99th percentile of plain reads may be within a second; beyond it all limits shrink by a quarter."""
     shrunk_fraction_min: _Fraction = 0.1
     """What they shrink to at most."""

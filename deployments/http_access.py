@@ -31,8 +31,9 @@ class Route(NamedTuple):
 
     `role` None: open to everybody, always. `own_only`: the handler shows only what the caller may see, so that a grant
     over any collection will do. `guarded`: asks for a key also where a cluster is open. `whole_cluster`: its path looks like
-    a collection's, but it is none. `cost`: what a request for points costs at least (deployments/cost.py); 0: it is let in
-    whatever the load, for it is what people look with.
+    a collection's, but it is none. `within_tenants`: what it does can be kept within some tenants' points, so that grants
+    for these will do. `cost`: what a request for points costs at least (deployments/cost.py); 0: it is let in whatever the
+    load, for it is what people look with.
     """
 
     handler: Handler
@@ -40,7 +41,18 @@ class Route(NamedTuple):
     own_only: bool = False
     guarded: bool = False
     whole_cluster: bool = False
+    within_tenants: bool = False
     cost: float = 0.0
+
+
+class Admission(NamedTuple):
+    """What the caller may do, and the tenants to whose points the request has to be kept; none: every point."""
+
+    access: Access
+    tenants: tuple[str, ...] = ()
+
+
+_OPEN = Admission(EVERYTHING)
 
 
 class Gate:
@@ -58,16 +70,18 @@ class Gate:
         if self._cluster.state.keys:
             self._identify(headers)
 
-    def admit(self, route: Route, collection: str, headers: Headers) -> Access:
-        """What the caller may do, this route included. Raises Unauthenticated or Forbidden."""
+    def admit(self, route: Route, collection: str, headers: Headers) -> Admission:
+        """On what terms the request is let in. Raises Unauthenticated or Forbidden."""
         role = route.role
         if role is None or not (route.guarded or self._cluster.state.keys):
-            return EVERYTHING
+            return _OPEN
         access = self._identify(headers)
         if route.whole_cluster:
             collection = ""
         if access.allows(role, collection) or (route.own_only and access.allows_somewhere(role)):
-            return access
+            return Admission(access)
+        if route.within_tenants and (tenants := access.tenants(role, collection)):
+            return Admission(access, tenants)
         raise _refusal(access, role, collection)
 
     def _identify(self, headers: Headers) -> Access:
@@ -98,9 +112,6 @@ def presented_key(headers: Headers) -> bytes | None:
 def _refusal(access: Access, role: Role, collection: str) -> Forbidden:
     where = f"collection `{collection[:200]}`" if collection else "the cluster as a whole"
     message = f"Forbidden: the key {access.key_id} has no {role} access to {where}"
-    if access.tenants:
-        message += (
-            f"; its access to tenant `{access.tenants[0]}` can't be used yet, because requests are not kept within a"
-            " tenant so far: use a key without a tenant"
-        )
+    if access.within:
+        message += f"; what it may do to points of tenant `{access.within[0].tenant}` does not include this"
     return Forbidden(message)

@@ -29,9 +29,13 @@ async def change_aliases(context: HttpContext, request: Request) -> Reply:
 
 async def list_aliases(context: HttpContext, request: Request) -> Reply:
     """GET /aliases: those by which, or to which, the caller may see something"""
-    allows = request.access.allows
+    access = request.access
     aliases = context.cluster.state.aliases.items()
-    seen = {key: name for key, name in aliases if allows(Role.READ, key) or allows(Role.READ, name)}
+    seen = {
+        key: name
+        for key, name in aliases
+        if any(access.allows(Role.READ, one) or access.tenants(Role.READ, one) for one in (key, name))
+    }
     return success(request, _described(seen))
 
 
@@ -46,7 +50,7 @@ async def update_collection(context: HttpContext, request: Request) -> Reply:
     body = parse_body(UpdateCollectionBody, request.body)
     changes = settings_of_change(body, context.cluster.collection(request.collection).spec)
     deadline_s = request.deadline_s(context.limits)
-    await context.cluster.catalogue.update_collection(request.collection, changes, deadline_s)
+    await context.cluster.catalogue.update_collection(request.collection.name, changes, deadline_s)
     return success(request, b"true")
 
 

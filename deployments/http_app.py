@@ -5,8 +5,8 @@ Whole requests come straight from the connection (http_protocol.py); where Serve
 it is an ASGI application. No framework stands in the way: a query costs one split of its path and two dictionary
 look-ups before its handler runs. Handlers live in the modules that the tables name; which role each needs stands beside
 it here, and http_access.py sees to it.
-An alias is resolved before a handler runs, so that a whole request means one collection, even while the alias moves: a
-vector prepared for one must not be written to the other.
+A name is resolved before a handler runs, an alias too, and a whole request means the collection that was found
+(cluster/scope.py), even while the alias moves or the collection is made anew.
 A cancelled request (its client went away) is not answered: CancelledError passes through.
 """
 
@@ -18,6 +18,7 @@ from time import perf_counter
 from typing import Any
 
 from cluster.api_keys import Role
+from cluster.scope import Scope
 from deployments import (
     http_aliases,
     http_changes,
@@ -73,36 +74,40 @@ ROUTES: dict[str, Methods] = {
     "/aliases": {"GET": Route(http_aliases.list_aliases, READ, own_only=True)},
 }
 """Each with the role that it needs over the whole cluster."""
+
+
+def _points(handler: Handler, role: Role) -> Route:
+    """A route that reads or writes points: what it does can be kept within tenants, and it has its price."""
+    return Route(handler, role, within_tenants=True, cost=READ_COST if role is READ else WRITE_COST)
+
+
 COLLECTION_ROUTES: dict[str, Methods] = {
     "": {
-        "GET": Route(http_collections.get_collection, READ),
+        "GET": Route(http_collections.get_collection, READ, within_tenants=True),
         "PUT": Route(http_collections.create_collection, ADMIN),
         "PATCH": Route(http_aliases.update_collection, ADMIN),
         "DELETE": Route(http_collections.delete_collection, ADMIN),
     },
     "aliases": {"GET": Route(http_aliases.list_collection_aliases, READ)},
-    "exists": {"GET": Route(http_collections.collection_exists, READ)},
+    "exists": {"GET": Route(http_collections.collection_exists, READ, within_tenants=True)},
     "cluster": {"GET": Route(http_collections.get_collection_shards, READ)},
     "index": {"PUT": Route(http_indexes.create_index, WRITE)},
-    "points": {
-        "PUT": Route(http_points.upsert_points, WRITE, cost=WRITE_COST),
-        "POST": Route(http_points.retrieve_points, READ, cost=READ_COST),
-    },
-    "points/delete": {"POST": Route(http_points.delete_points, WRITE, cost=WRITE_COST)},
-    "points/count": {"POST": Route(http_points.count_points, READ, cost=READ_COST)},
-    "points/scroll": {"POST": Route(http_scroll.scroll_points, READ, cost=READ_COST)},
-    "points/vectors": {"PUT": Route(http_vector_writes.update_vectors, WRITE, cost=WRITE_COST)},
-    "points/vectors/delete": {"POST": Route(http_vector_writes.delete_vectors, WRITE, cost=WRITE_COST)},
+    "points": {"PUT": _points(http_points.upsert_points, WRITE), "POST": _points(http_points.retrieve_points, READ)},
+    "points/delete": {"POST": _points(http_points.delete_points, WRITE)},
+    "points/count": {"POST": _points(http_points.count_points, READ)},
+    "points/scroll": {"POST": _points(http_scroll.scroll_points, READ)},
+    "points/vectors": {"PUT": _points(http_vector_writes.update_vectors, WRITE)},
+    "points/vectors/delete": {"POST": _points(http_vector_writes.delete_vectors, WRITE)},
     "points/payload": {
-        "POST": Route(http_payloads.set_payload, WRITE, cost=WRITE_COST),
-        "PUT": Route(http_payloads.overwrite_payload, WRITE, cost=WRITE_COST),
+        "POST": _points(http_payloads.set_payload, WRITE),
+        "PUT": _points(http_payloads.overwrite_payload, WRITE),
     },
-    "points/payload/delete": {"POST": Route(http_payloads.delete_payload, WRITE, cost=WRITE_COST)},
-    "points/payload/clear": {"POST": Route(http_payloads.clear_payload, WRITE, cost=WRITE_COST)},
-    "points/batch": {"POST": Route(http_changes.change_points, WRITE, cost=WRITE_COST)},
-    "points/query": {"POST": Route(http_search.query_points, READ, cost=READ_COST)},
-    "points/query/batch": {"POST": Route(http_search.query_points_batch, READ, cost=READ_COST)},
-    "points/search": {"POST": Route(http_search.search_points, READ, cost=READ_COST)},
+    "points/payload/delete": {"POST": _points(http_payloads.delete_payload, WRITE)},
+    "points/payload/clear": {"POST": _points(http_payloads.clear_payload, WRITE)},
+    "points/batch": {"POST": _points(http_changes.change_points, WRITE)},
+    "points/query": {"POST": _points(http_search.query_points, READ)},
+    "points/query/batch": {"POST": _points(http_search.query_points_batch, READ)},
+    "points/search": {"POST": _points(http_search.search_points, READ)},
 }
 """By what follows `/collections/{c}/`, each with the role that it needs over that collection."""
 ALIASES_ROUTE: Methods = {
@@ -110,7 +115,7 @@ ALIASES_ROUTE: Methods = {
     "POST": Route(http_aliases.change_aliases, ADMIN, whole_cluster=True),
 }
 """`/collections/aliases`, which is also the path of a collection of that name."""
-POINT_ROUTE: Methods = {"GET": Route(http_points.get_point, READ, cost=READ_COST)}
+POINT_ROUTE: Methods = {"GET": _points(http_points.get_point, READ)}
 """`/collections/{c}/points/{id}`"""
 INDEX_ROUTE: Methods = {"DELETE": Route(http_indexes.delete_index, WRITE)}
 """`/collections/{c}/index/{field}`"""
@@ -130,6 +135,7 @@ _HANDLERS = {
 _ROUTE_NAMES = {
     handler: f"{method} {path}" for path, methods in _HANDLERS.items() for method, handler in methods.items()
 }
+_NO_COLLECTION = Scope("")
 _NO_ROUTE = "OTHER other"
 """What a request counts as that has none."""
 
@@ -175,13 +181,13 @@ class HttpApp:
         try:
             route, named, point = self._find(method, path, headers)
             name = _ROUTE_NAMES[route.handler]
-            access = self._gate.admit(route, named, headers)
-            ticket = self._admission.check(route.cost, access) if route.cost else None
+            access, tenants = self._gate.admit(route, named, headers)
+            ticket = self._admission.check(route.cost, access.key_id, tenants) if route.cost else None
         except ShoalError as error:
             self._context.observed.requests.add(name, status_of(error), perf_counter() - started)
             raise
-        request = Request(named, point, b"", query_string, started, named, access, headers)
-        request.ticket = ticket
+        request = Request(_NO_COLLECTION, point, b"", query_string, started, named, access, headers)
+        request.tenants, request.ticket = tenants, ticket
         return Call(route.handler, request)
 
     async def answer(self, call: Call, body: bytes) -> Reply:
@@ -192,7 +198,7 @@ class HttpApp:
         try:
             if ticket is not None and not ticket.begin():
                 request.waited_s = await ticket.wait(request.deadline_s(self._context.limits))
-            if not request.named or request.named in self._context.cluster.state.collections:
+            if not request.named or self._settle(request, request.named):
                 reply = await handler(self._context, request)
             else:
                 reply = await self._answer_for_alias(handler, request)
@@ -219,12 +225,18 @@ class HttpApp:
             raise
         return route, named, point
 
+    def _settle(self, request: Request, name: str) -> bool:
+        """Hold the request to the collection that has this name now. False where there is none."""
+        found = self._context.cluster.state.collections.get(name)
+        request.collection = Scope(name, "" if found is None else found.uid, request.tenants)
+        return found is not None
+
     async def _answer_for_alias(self, handler: Handler, request: Request) -> Reply:
         """The reply to a request that names no collection known here: an alias, or nothing, or what is to be created."""
         cluster = self._context.cluster
         if cluster.state.find(request.named) is None:
             await cluster.catalogue.refresh()  # another router may have made it just now
-        request.collection = cluster.state.resolve(request.named)
+        self._settle(request, cluster.state.resolve(request.named))
         try:
             return await handler(self._context, request)
         except MissingPoint:
@@ -233,9 +245,9 @@ class HttpApp:
             # What this router took the alias for may be gone because it was moved; looking for the collection has
             # brought the newest state.
             now = cluster.state.resolve(request.named)
-            if now == request.collection:
+            if now == request.collection.name:
                 raise
-            request.collection = now
+            self._settle(request, now)
             return await handler(self._context, request)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 from cluster.api_keys import EVERYTHING, Access
+from cluster.scope import Scope
 from cluster.search_times import SearchTimes
 from deployments.admission import Admission, Ticket
 from deployments.cluster_api import ClusterApi
@@ -42,12 +43,13 @@ class HttpContext:
 
 @dataclass(slots=True)
 class Request:
-    """`collection` and `point` (of an index: its field) are the path's variables, "" where it has none; `started` is a
-    perf_counter value. An alias in the path has been resolved to its collection; `named` is the path's own word. `access` is
-    for handlers that show only what the caller may see; whether it may call them at all is decided before.
+    """`named` and `point` (of an index: its field) are the path's variables, "" where it has none; `started` is a
+    perf_counter value. `collection` is what `named` was found to be, an alias resolved; what a handler does is held to it.
+    `access` is for handlers that show only what the caller may see; whether it may call them at all is decided before,
+    and so are `tenants`, to whose points alone the request is kept, where it names any.
     """
 
-    collection: str
+    collection: Scope
     point: str
     body: bytes
     query_string: bytes
@@ -55,6 +57,7 @@ class Request:
     named: str = ""
     access: Access = EVERYTHING
     headers: Headers = ()
+    tenants: tuple[str, ...] = ()
     times: SearchTimes | None = None
     """Of a search that was answered."""
     ticket: Ticket | None = None

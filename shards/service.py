@@ -18,7 +18,7 @@ from itertools import count
 from typing import Any
 
 from shards import messages
-from shards.batch import Vectors, decode_batch, decode_keys
+from shards.batch import Vectors, decode_batch
 from shards.bulk import BulkSession, check_known, remove_orphans
 from shards.collection import ShardCollection
 from shards.committer import Committer, WaitingWrite
@@ -39,9 +39,10 @@ from shards.filters.paths import parse_path
 from shards.identity import ShardIdentity
 from shards.index import VectorIndex
 from shards.log_frame import LogOp, OpKind
+from shards.lookup import look_up
 from shards.memory_account import LoadPermits, MemoryAccount
 from shards.messages import SearchHead, Target, decode_target
-from shards.nearest import Want, nearest
+from shards.nearest import nearest
 from shards.point_writes import check_write, decode_point_write
 from shards.recall_probe import RecallProbe
 from shards.resident import Resident, read_resident
@@ -183,9 +184,16 @@ class ShardService:
     # Reading
 
     def _retrieve(self, hosted: Hosted, body: memoryview, reply: _Reply) -> None:
-        want = Want(payloads=bool(body[0] & 1), vectors=bool(body[0] & 2))
-        records = hosted.collection.retrieve(decode_keys(body[8:]), want)
-        reply(Kind.RECORDS, messages.encode_records(records))
+        keys, want, which = messages.decode_retrieve(body)
+        if which is None:
+            reply(Kind.RECORDS, messages.encode_records(hosted.collection.retrieve(keys, want)))
+            return
+        self._read_on_thread(
+            reply,
+            partial(look_up, hosted.collection.snapshot(), keys, want, which),
+            Kind.RECORDS,
+            messages.encode_records,
+        )
 
     def _count(self, hosted: Hosted, body: memoryview, reply: _Reply) -> None:
         if not body:

@@ -92,8 +92,8 @@ class LocalCluster:
         self.catalogue = self.catalogue.with_settings(name, changes)
         return self._bump()
 
-    async def set_tenant_field(self, name: str, path: str) -> ClusterState:
-        self.catalogue = self.catalogue.with_tenant_field(name, path)
+    async def set_tenant_field(self, name: str, path: str, moves_points: bool = True) -> ClusterState:
+        self.catalogue = self.catalogue.with_tenant_field(name, path, moves_points)
         state = self.catalogue.find_ready(name)
         for shard_id in state.shard_map.shard_ids:
             epoch = state.shard_map.epoch

@@ -44,7 +44,7 @@ PURE_MODULES = frozenset(
         ),
         *("shards/report.py", "shards/scan.py", "shards/schema.py", "shards/settings.py"),
         *("shards/filter_memo.py", "shards/filter_plan.py", "shards/filter_query.py", "shards/field_schema.py"),
-        *("shards/point_change.py", "shards/vector_layout.py", "shards/wire.py"),
+        *("shards/point_change.py", "shards/tenant_names.py", "shards/vector_layout.py", "shards/wire.py"),
         *("cluster/aliases.py", "cluster/breaker.py", "cluster/collection_settings.py"),
         *(
             f"shards/filters/{name}.py"
@@ -68,9 +68,11 @@ PURE_MODULES = frozenset(
         *(
             "cluster/api_keys.py",
             "cluster/requests.py",
+            "cluster/scope.py",
             "cluster/shard_map.py",
             "cluster/slots.py",
             "cluster/state.py",
+            "cluster/tenant_guard.py",
         ),
         *("cluster/histogram.py", "cluster/search_times.py"),
         *(

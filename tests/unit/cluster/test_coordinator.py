@@ -13,6 +13,7 @@ import uvloop
 
 from cluster.coordinator import Coordinator
 from cluster.requests import OrderBy, ScrollRequest, SearchRequest, Selection, UpsertCondition
+from cluster.scope import Scope
 from shards.batch import PointBatch, make_batch
 from shards.distance import Distance
 from shards.errors import Conflict, DeadlineExceeded, DimensionMismatch, NotFound, ShardUnavailable
@@ -210,3 +211,35 @@ def test_an_index_that_is_taken_back_is_gone(tmp_path: Path) -> None:
         return found, [one.fields for one in await coordinator.statistics("things", DEADLINE_S)]
 
     assert run(tmp_path, steps) == ([True, False], [{}, {}])
+
+
+def test_what_is_meant_for_a_collection_never_reaches_one_that_was_made_in_its_place(tmp_path: Path) -> None:
+    """Neither where the router knows of the new one, nor where a shard tells it that the old one is gone."""
+
+    async def steps(cluster: LocalCluster, coordinator: Coordinator) -> Any:
+        late = await cluster.connect()
+        assert late._watch_task is not None
+        late._watch_task.cancel()
+        scope = Scope("things", coordinator.collection("things").uid)
+        assert await coordinator.count(scope, DEADLINE_S) == COUNT
+        await coordinator.delete_collection("things", DEADLINE_S)
+        await coordinator.create_collection("things", SPEC, None, DEADLINE_S)
+        change = PointChange(kind=ChangeKind.CLEAR)
+        for router in (coordinator, late):
+            for call in (
+                router.upsert(scope, points(0, 9), DEADLINE_S),
+                router.update_vectors(scope, points(0, 9), DEADLINE_S),
+                router.delete(scope, Selection(keys=[1]), DEADLINE_S),
+                router.change(scope, Selection(filter=b""), change, DEADLINE_S),
+                router.search(scope, ask(VECTORS[0]), DEADLINE_S),
+                router.scroll(scope, ScrollRequest(5), DEADLINE_S),
+                router.retrieve(scope, [1], False, False, DEADLINE_S),
+                router.count(scope, DEADLINE_S),
+                router.statistics(scope, DEADLINE_S),
+            ):
+                with pytest.raises(Conflict, match="`things` was deleted and made again"):
+                    await call
+        await late.close()
+        return await coordinator.count("things", DEADLINE_S)
+
+    assert run(tmp_path, steps) == 0

@@ -13,6 +13,7 @@ import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from cluster.scope import Scope
 from deployments import http_protocol
 from deployments.http_access import Headers
 from deployments.http_errors import UnknownPath
@@ -41,12 +42,12 @@ class EchoApp:
             text = f"{method} {path} {query_string.decode()} {len(request.body)}"
             return Reply(text.encode(), headers=((b"x-echo", b"1"),))
 
-        return Call(echo, Request(path, "", b"", query_string, started))
+        return Call(echo, Request(Scope(path), "", b"", query_string, started))
 
     async def answer(self, call: Call, body: bytes) -> Reply:
         handler, request = call
         request.body = body
-        if "slow" in request.collection:
+        if "slow" in request.collection.name:
             self.started.set()
             try:
                 await self.release.wait()

@@ -7,7 +7,9 @@ Callers' deadlines may be long, so a shard that has requests while no byte comes
 that is not answered within PROBE_S is a timeout, too, and when such open the breaker, what the shard still has is given
 up.
 
-While the breaker is open, PINGs are all that is sent. A shard that was restarted begins with a clean record.
+While the breaker is open, PINGs are all that is sent. Requests fail at once where the shard hangs or makes mistakes
+(BreakerOpen). Where it can't be reached they are told so (ShardUnavailable), and whoever asks may wait for it as for one
+that restarts, which it most likely does. A shard that was restarted begins with a clean record.
 """
 
 from __future__ import annotations
@@ -55,6 +57,8 @@ class ShardGuard:
         self._client = client
         self._name = name
         self._breaker = Breaker(rules)
+        self._is_away = False
+        """Whether it was opened because the shard can't be reached."""
         self._seen_progress = (-1, -1)
         self._timer: asyncio.TimerHandle | None = None
         self._probe_id: int | None = None
@@ -73,10 +77,11 @@ class ShardGuard:
         """For people and metrics."""
         return self._breaker.status(_now())
 
-    def refusal(self) -> BreakerOpen:
+    def refusal(self) -> ShardUnavailable:
         """What a request fails with that comes while the breaker is not closed."""
         wait_s = self._breaker.retry_after_s(_now())
-        return BreakerOpen(
+        kind = ShardUnavailable if self._is_away else BreakerOpen
+        return kind(
             f"{self._name} is left alone, because {self._breaker.reason}; it is probed, try again in {wait_s:.1f} s",
             wait_s,
         )
@@ -108,6 +113,7 @@ class ShardGuard:
         """The connection could not be made, or was lost."""
         if self._breaker.is_closed:
             self._on_failure(error.message)
+            self._is_away = not self._breaker.is_closed
 
     def reset(self) -> None:
         """Another process answers from now on, or none."""
@@ -124,6 +130,7 @@ class ShardGuard:
         if self._breaker.is_closed:
             return False
         log.warning("the breaker of %s opened: %s", self._name, self._breaker.reason)
+        self._is_away = False
         self._stop()
         self._plan(self._breaker.next_probe_in_s(_now()))
         return True

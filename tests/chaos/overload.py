@@ -8,7 +8,6 @@ the capacity over three times as many connections. Normal is half of the capacit
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from dataclasses import dataclass
@@ -33,6 +32,8 @@ QUIET_S = 3.0
 OVERLOAD = 3.0
 OFFERED_MIN = 2.5
 """What part of the capacity has to be offered, or the run has shown nothing."""
+ANSWERED_MIN = 0.5
+"""What part of the capacity has to be left for those that are accepted."""
 NORMAL = 0.5
 P99_FACTOR_MAX = 2.0
 MEMORY_FACTOR_MAX = 1.10
@@ -41,6 +42,10 @@ NOISE_S = 0.05
 """Two shared cores have moments like this under any load."""
 ROUTER_TITLE = b"ServeReplica:shoal:Router"
 SAMPLE_S = 0.5
+
+
+Loads = tuple[Load, Load, Load, Load]
+"""Full load, normal before, overload, normal after."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,8 @@ class OverloadPlan:
     requests_max: int = 96
     points: int = 20_000
     dim: int = 32
+    judges_figures: bool = True
+    """False on a machine that others use: only answers are judged, not how long they took."""
 
     @property
     def admission(self) -> AdmissionSettings:
@@ -110,43 +117,54 @@ def run(cluster: RealCluster, plan: OverloadPlan) -> Report:
     report.operations = sum(load.statuses.total() for load in loads)
     report.faults = over.refused
     report.duration_s = time.monotonic() - began
-    _judge(report, loads, (resident, memory.peak))
+    report.figures = _figures(loads, resident, memory.peak)
+    _judge_answers(report, loads)
+    if plan.judges_figures:
+        _judge_figures(report, loads)
+        for name, held, peak in zip(("router", "cluster"), resident, memory.peak, strict=True):
+            report.require(peak <= MEMORY_FACTOR_MAX * held, f"the memory of the {name} grew by more than a tenth")
     return report
 
 
-def _judge(
-    report: Report, loads: tuple[Load, Load, Load, Load], memory: tuple[tuple[int, int], tuple[int, int]]
-) -> None:
+def _figures(loads: Loads, resident: tuple[int, int], peak: tuple[int, int]) -> dict[str, str]:
     full, before, over, after = loads
-    factor = over.p99_s() / full.p99_s()
-    (router_before, all_before), (router_peak, all_peak) = memory
-    late = after.p99_s(first_s=NORMAL_AFTER_S)
-    report.figures = {
+    by_second = ", ".join(f"{after.p99_s(second, second + 1) * 1e3:.0f}" for second in range(8))
+    return {
         "full load": f"{full.rate:.0f}/s, p99 {full.p99_s() * 1e3:.0f} ms",
         "overload": f"offered {over.offered:.0f}/s ({over.offered / full.rate:.1f} x), accepted {over.rate:.0f}/s, p99"
-        f" {over.p99_s() * 1e3:.0f} ms ({factor:.2f} x), refused {over.refused}, with less width {over.degraded}",
-        "resident": f"router {router_before >> 20} to {router_peak >> 20} MiB, all {all_before >> 20} to {all_peak >> 20} MiB",
-        "half load": f"p99 {before.p99_s() * 1e3:.0f} ms before; after, by second: "
-        + ", ".join(f"{after.p99_s(second, second + 1) * 1e3:.0f}" for second in range(8)),
+        f" {over.p99_s() * 1e3:.0f} ms ({over.p99_s() / full.p99_s():.2f} x), refused {over.refused}, with less width"
+        f" {over.degraded}",
+        "resident": f"router {resident[0] >> 20} MiB, {peak[0] >> 20} at most; all {resident[1] >> 20}, {peak[1] >> 20}",
+        "half load": f"p99 {before.p99_s() * 1e3:.0f} ms before; after it, second by second: {by_second}",
     }
+
+
+def _judge_answers(report: Report, loads: Loads) -> None:
+    """What has to hold on any machine."""
+    full, _, _, after = loads
     bad = [one for load in loads for one in load.bad]
     report.require(not bad, f"{len(bad)} answers are neither a success nor a refusal with Retry-After: {bad[:1]}")
     report.require(not full.refused, f"{full.refused} requests were refused at full load")
+    late = sum(sample.status != 200 for sample in after.samples if sample.at_s >= NORMAL_AFTER_S)
+    report.require(not late, f"{late} requests were refused later than {NORMAL_AFTER_S:g} s after it")
+
+
+def _judge_figures(report: Report, loads: Loads) -> None:
+    full, before, over, after = loads
     report.require(
         over.offered >= OFFERED_MIN * full.rate,
         f"only {over.offered:.0f}/s were offered: no overload, nothing was shown",
     )
     report.require(
-        over.rate >= 0.5 * full.rate, f"under overload {over.rate:.0f}/s were answered, {full.rate:.0f}/s before"
+        over.rate >= ANSWERED_MIN * full.rate,
+        f"{over.rate:.0f}/s were answered under overload, {full.rate:.0f}/s before",
     )
+    factor = over.p99_s() / full.p99_s()
     report.require(factor <= P99_FACTOR_MAX, f"the accepted p99 is {factor:.2f} times that of full load")
-    report.require(router_peak <= MEMORY_FACTOR_MAX * router_before, "the router's memory grew by more than a tenth")
-    report.require(all_peak <= MEMORY_FACTOR_MAX * all_before, "the cluster's memory grew by more than a tenth")
-    late_refused = sum(s.status != 200 for s in after.samples if s.at_s >= NORMAL_AFTER_S)
-    report.require(not late_refused, f"{late_refused} requests were refused later than {NORMAL_AFTER_S:g} s after it")
+    late = after.p99_s(first_s=NORMAL_AFTER_S)
     report.require(
-        late <= P99_FACTOR_MAX * before.p99_s() + NOISE_S or math.isnan(late),
-        f"{NORMAL_AFTER_S:g} s after it p99 is {late * 1e3:.0f} ms",
+        late <= P99_FACTOR_MAX * before.p99_s() + NOISE_S,
+        f"p99 is {late * 1e3:.0f} ms, {NORMAL_AFTER_S:g} s after it",
     )
 
 

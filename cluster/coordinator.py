@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from cluster.cached_reads import CachedReads
 from cluster.catalogue_calls import before
-from cluster.point_reads import PointReads
 from cluster.point_writes import PointWrites
 from shards.errors import NotFound
 from shards.schema import CollectionSpec
 
 
-class Coordinator(PointReads, PointWrites):
-    """See shard_calls.py, point_reads.py and point_writes.py. `start` before anything else."""
+class Coordinator(CachedReads, PointWrites):
+    """See shard_calls.py, point_reads.py, cached_reads.py and point_writes.py. `start` before anything else."""
 
     async def create_collection(
         self,

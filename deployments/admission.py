@@ -20,7 +20,7 @@ from typing import Any
 from deployments.adaptive import SAMPLES_MIN, WINDOW_S, AdaptiveFactor, percentile
 from deployments.admission_settings import AdmissionSettings
 from deployments.cost import PLAIN_COST_MAX, READ_COST, weight_of
-from deployments.degradation import Degradation, Level
+from deployments.degradation import Degradation
 from deployments.token_bucket import Buckets, TokenBucket
 from deployments.waiting_line import Waiter, WaitingLine
 from shards.errors import DeadlineExceeded, QueueFull, RateLimited
@@ -53,19 +53,13 @@ class AdmissionCounts:
 class Admission:
     """One per router. `router_count`: routers that share the rates, each of which gets its part of them."""
 
-    def __init__(
-        self,
-        settings: AdmissionSettings | None = None,
-        router_count: int = 1,
-        on_level: Callable[[Level], None] | None = None,
-    ) -> None:
-        """`on_level` is told of each new level of degradation."""
+    def __init__(self, settings: AdmissionSettings | None = None, router_count: int = 1) -> None:
         self.settings = settings = settings or AdmissionSettings()
         self.counts = AdmissionCounts()
         self.line = WaitingLine(settings.requests_max, settings.ongoing_cost_max, settings.wait_target_ms / 1e3)
         self.degradation = Degradation(settings.stale_ms_max, settings.ef_fraction_min)
         self._factor = AdaptiveFactor(settings.p99_bound_ms / 1e3, settings.shrunk_fraction_min)
-        self._on_level = on_level
+        self._watchers: list[Callable[[Degradation], None]] = []
         self._rates = _Rates(settings, router_count)
         self._latencies: list[float] = []
         self._peak_pressure = 0.0
@@ -103,6 +97,10 @@ class Admission:
             "counts": asdict(self.counts),
         }
 
+    def watch(self, watcher: Callable[[Degradation], None]) -> None:
+        """Call this with each new level of degradation."""
+        self._watchers.append(watcher)
+
     def begin_ticking(self) -> None:
         """Decide again, every TICK_S, until there is nothing to decide."""
         if self._timer is None:
@@ -133,8 +131,9 @@ class Admission:
         refuses, self._refused_before = self._refused > self._refused_before, self._refused
         level = self.degradation.level
         pressure = 1.0 if refuses else self.line.pressure(now)
-        if self.degradation.observe(pressure, now) is not level and self._on_level is not None:
-            self._on_level(self.degradation.level)
+        if self.degradation.observe(pressure, now) is not level:
+            for watcher in self._watchers:
+                watcher(self.degradation)
         self._ticks += 1
         if self._ticks % TICKS_A_WINDOW == 0:
             self._end_window()

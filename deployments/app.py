@@ -20,9 +20,9 @@ from cluster.supervisor import start_supervisor
 from deployments.admission import Admission
 from deployments.config import AppArgs, Settings
 from deployments.data_folder import DataFolder, is_locked, open_folder
-from deployments.degradation import Level
 from deployments.http_app import HttpApp
 from deployments.http_protocol import register
+from deployments.result_cache import ResultCache
 from deployments.version import SHOAL_VERSION
 from shards.errors import Conflict
 
@@ -49,12 +49,10 @@ class Router:
         secret = bytes.fromhex((args.data_folder / "secret").read_text().strip())
         self._coordinator = Coordinator(control, secret)
         await self._coordinator.start()
-        admission = Admission(
-            args.admission,
-            args.router.replicas,
-            on_level=lambda level: self._coordinator.allow_extras(level < Level.NO_EXTRAS),
-        )
-        self._app = HttpApp(self._coordinator, args.limits, SHOAL_VERSION, local_key(secret), admission)
+        cache = ResultCache(self._coordinator, args.cache) if args.cache.l1_bytes else None
+        admission = Admission(args.admission, args.router.replicas)
+        own_key = local_key(secret)
+        self._app = HttpApp(self._coordinator, args.limits, SHOAL_VERSION, own_key, cache, admission=admission)
         register(self._app, args.router.max_ongoing_requests, args.admission.body_bytes_max)
 
     async def check_health(self) -> None:
@@ -112,6 +110,7 @@ def serve_app(args: dict[str, Any]) -> serve.Application:
             shard_count=settings.cluster.shard_count,
             shards=settings.shards,
             router=settings.router,
+            cache=settings.cache,
             limits=settings.limits,
             admission=settings.admission,
         )

@@ -132,6 +132,10 @@ class ClusterApi(PointReads, PointWrites, Protocol):
         """By its name or an alias. Raises NotFound, and Conflict where the scope means one that was replaced."""
         ...
 
+    def allow_extras(self, allowed: bool) -> None:
+        """Whether calls may be made that no answer needs, such as hedges."""
+        ...
+
     def breakers(self) -> Mapping[int, BreakerStatus]:
         """How the breaker of each shard stands, as this router has it."""
         ...

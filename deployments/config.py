@@ -19,6 +19,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deployments.admission_settings import AdmissionSettings
+from deployments.cache_settings import CacheSettings
 from deployments.limits import LimitSettings
 from shards.errors import InvalidRequest
 from shards.settings import ShardSettings
@@ -63,6 +64,7 @@ class Settings(_Frozen):
     cluster: ClusterSettings = ClusterSettings()
     shards: ShardSettings = ShardSettings()
     router: RouterSettings = RouterSettings()
+    cache: CacheSettings = CacheSettings()
     limits: LimitSettings = LimitSettings()
     admission: AdmissionSettings = AdmissionSettings()
 
@@ -78,6 +80,7 @@ class AppArgs(_Frozen):
     shard_count: int | None = None
     shards: ShardSettings = ShardSettings()
     router: RouterSettings = RouterSettings()
+    cache: CacheSettings = CacheSettings()
     limits: LimitSettings = LimitSettings()
     admission: AdmissionSettings = AdmissionSettings()
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from cluster.api_keys import EVERYTHING, Access, KeyRing, Keys, Role
+from cluster.state import CollectionState
 from deployments.cluster_api import ClusterApi
 from deployments.http_message import Handler, Headers
 from shards.errors import Forbidden, Unauthenticated
@@ -95,6 +96,13 @@ class Gate:
         if access is None:
             raise Unauthenticated(f"Unauthorized: the key that was given is not valid here; give {_HOW}")
         return access
+
+
+def sees(access: Access, name: str, collection: CollectionState | None) -> bool:
+    """Whether the caller may be told that there is this name, of this collection: where it may read something of it."""
+    if access.allows(Role.READ, name):
+        return True
+    return collection is not None and collection.owner_field is not None and bool(access.tenants(Role.READ, name))
 
 
 def presented_key(headers: Headers) -> bytes | None:

@@ -37,12 +37,14 @@ from deployments import (
 from deployments.admission import Admission
 from deployments.cluster_api import ClusterApi
 from deployments.cost import READ_COST, WRITE_COST
+from deployments.degradation import Degradation
 from deployments.http_access import Gate, Route
 from deployments.http_errors import BodyTooLarge, MissingPoint, UnknownPath, WrongMethod, error_reply, status_of
 from deployments.http_message import Call, Handler, Headers, HttpContext, Reply, Request
 from deployments.limit_metrics import show_limits
 from deployments.limits import LimitSettings
 from deployments.observability import Observed, observe
+from deployments.result_cache import ResultCache
 from shards.errors import NotFound, ShoalError
 
 Message = MutableMapping[str, Any]
@@ -153,13 +155,18 @@ class HttpApp:
         limits: LimitSettings,
         shoal_version: str,
         own_key: str | None = None,
+        cache: ResultCache | None = None,
+        *,
         admission: Admission | None = None,
     ) -> None:
         """`own_key`: the data folder's (`cluster.api_keys.local_key`). `admission`: None for one with the defaults."""
         self._admission = admission or Admission()
         observed = observe(cluster)
         show_limits(observed.sources, self._admission, cluster)
-        self._context = HttpContext(cluster, limits, shoal_version, observed, self._admission, _HANDLERS)
+        self._context = HttpContext(
+            cluster, limits, shoal_version, observed, self._admission, routes=_HANDLERS, cache=cache
+        )
+        self._admission.watch(self._on_level)
         self._gate = Gate(cluster, own_key)
 
     @property
@@ -186,8 +193,8 @@ class HttpApp:
         except ShoalError as error:
             self._context.observed.requests.add(name, status_of(error), perf_counter() - started)
             raise
-        request = Request(_NO_COLLECTION, point, b"", query_string, started, named, access, headers)
-        request.tenants, request.ticket = tenants, ticket
+        request = Request(_NO_COLLECTION, point, b"", query_string, started, named, access, headers, tenants)
+        request.ticket = ticket
         return Call(route.handler, request)
 
     async def answer(self, call: Call, body: bytes) -> Reply:
@@ -196,6 +203,8 @@ class HttpApp:
         request.body = body
         ticket = request.ticket
         try:
+            if request.query_string:
+                request.parameters()  # what one may be is the same for every route
             if ticket is not None and not ticket.begin():
                 request.waited_s = await ticket.wait(request.deadline_s(self._context.limits))
             if not request.named or self._settle(request, request.named):
@@ -212,6 +221,11 @@ class HttpApp:
             ticket.leave(request.started, succeeded=reply.status < 400)
         self._context.observed.requests.add(_ROUTE_NAMES[handler], reply.status, perf_counter() - request.started)
         return reply
+
+    def _on_level(self, degradation: Degradation) -> None:
+        self._context.cluster.allow_extras(degradation.allows_extras)
+        if self._context.cache is not None:
+            self._context.cache.pressed_staleness_s = degradation.allows_stale_ms / 1e3
 
     def _find(self, method: str, path: str, headers: Headers) -> tuple[Route, str, str]:
         """The route, its collection and its point. A stranger does not even learn which paths there are."""

@@ -10,22 +10,23 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import NamedTuple
-from urllib.parse import parse_qsl
 
 from cluster.api_keys import EVERYTHING, Access
 from cluster.scope import Scope
 from cluster.search_times import SearchTimes
 from deployments.admission import Admission, Ticket
 from deployments.cluster_api import ClusterApi
+from deployments.http_parameters import parse_parameters, seconds_of
 from deployments.limits import LimitSettings
 from deployments.observability import Observed
-from shards.errors import InvalidRequest
+from deployments.result_cache import ResultCache
 
 Headers = Iterable[tuple[bytes, bytes]]
 
 LEFT_S_MIN = 0.001
 JSON = b"application/json"
 TEXT = b"text/plain; charset=utf-8"
+_NONE: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,8 @@ class HttpContext:
     admission: Admission = field(default_factory=Admission)
     routes: Mapping[str, Mapping[str, Handler]] = field(default_factory=dict)
     """Handlers by path template and method, for the API's description of itself."""
+    cache: ResultCache | None = None
+    """Of answers to queries; None where it is off."""
 
 
 @dataclass(slots=True)
@@ -75,11 +78,9 @@ class Request:
                 return value
         return b""
 
-    def parameters(self) -> dict[str, str]:
-        """The query parameters; of one that is repeated, the last."""
-        if not self.query_string:
-            return {}
-        return dict(parse_qsl(self.query_string.decode("latin-1"), keep_blank_values=True))
+    def parameters(self) -> Mapping[str, str]:
+        """The query parameters. Raises InvalidRequest (http_parameters.py)."""
+        return parse_parameters(self.query_string) if self.query_string else _NONE
 
     def deadline_s(self, limits: LimitSettings) -> float:
         """What is left of `timeout`, in seconds, or the default (whole: searches with equal ones can go as one). Raises
@@ -88,15 +89,7 @@ class Request:
         text = self.parameters().get("timeout") if self.query_string else None
         if text is None:
             return limits.timeout_default_s
-        try:
-            seconds = float(text)
-        except ValueError:
-            seconds = 0.0
-        if not 0.0 < seconds <= limits.timeout_s_max:
-            raise InvalidRequest(
-                f"timeout={text[:40]} is not a number of seconds above 0 and at most {limits.timeout_s_max:g}"
-            )
-        return max(LEFT_S_MIN, seconds - self.waited_s)
+        return max(LEFT_S_MIN, seconds_of(text, limits.timeout_s_max) - self.waited_s)
 
     def charge(self, cost: float) -> None:
         """Say what the request costs as a whole (deployments/cost.py)."""
@@ -105,10 +98,7 @@ class Request:
 
     def wait(self) -> bool:
         """`wait`: false unless it is given as true."""
-        text = self.parameters().get("wait", "false")
-        if text not in ("true", "false"):
-            raise InvalidRequest(f"wait={text[:40]} is neither true nor false")
-        return text == "true"
+        return self.parameters().get("wait") == "true"
 
 
 @dataclass(slots=True)

@@ -7,9 +7,13 @@ are one call. Everything is validated before anything is searched.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import NamedTuple
 
 from cluster.requests import ScrollRequest, SearchAnswer, SearchRequest
+from cluster.search_times import SearchTimes
+from cluster.tenant_guard import guard_of, narrowed
+from deployments.cache_key import Arrival
 from deployments.cost import read_cost, search_cost
 from deployments.degradation import lowered_ef
 from deployments.http_filters import NO_FILTER, encoded_filter
@@ -19,6 +23,7 @@ from deployments.http_models import LegacySearchBody, QueryBatchBody, QueryBody,
 from deployments.http_vectors import pack_query, pack_vectors, query_vector, searched_vector
 from deployments.limits import LimitSettings
 from deployments.payload_selection import PayloadSelection, parse_selection
+from deployments.result_cache import Answer, Question, coverage_json
 from deployments.vector_selection import VectorSelection, parse_vector_selection
 from shards.batch import Vectors
 from shards.distance import prepare_vectors
@@ -28,7 +33,6 @@ from shards.vector_layout import UNNAMED, VectorColumn
 
 LIMIT_DEFAULT = 10
 _NO_PARAMETERS = SearchParameters()
-_FULL_COVERAGE = b'{"coverage":1.0}'
 
 
 class _Plan(NamedTuple):
@@ -57,17 +61,15 @@ class _Shown(NamedTuple):
 
 async def query_points(context: HttpContext, request: Request) -> Reply:
     """POST /collections/{c}/points/query"""
-    body = parse_body(QueryBody, request.body)
-    points, answer = await _search_one(context, request, body)
-    reply = success(request, b'{"points":%b}' % dump(points), _shoal(request, answer))
-    return _timed(context, request, answer, reply)
+    answer = await _answer(context, request, _QUERY)
+    reply = success(request, b'{"points":%b}' % answer.points, answer.shoal)
+    return _timed(context, request, answer.times, reply)
 
 
 async def search_points(context: HttpContext, request: Request) -> Reply:
     """POST /collections/{c}/points/search, the older form of a query by vector"""
-    legacy = parse_body(LegacySearchBody, request.body)
-    points, answer = await _search_one(context, request, _as_query(legacy))
-    return _timed(context, request, answer, success(request, dump(points), _shoal(request, answer)))
+    answer = await _answer(context, request, _SEARCH)
+    return _timed(context, request, answer.times, success(request, answer.points, answer.shoal))
 
 
 async def query_points_batch(context: HttpContext, request: Request) -> Reply:
@@ -107,10 +109,10 @@ async def query_points_batch(context: HttpContext, request: Request) -> Reply:
         distance = searched_vector(spec, plan.vector).distance
         for hits, found_scores, place in zip(answer.hits, scores_of(answer.hits, distance), places, strict=True):
             results[place]["points"] = scored_points(hits, found_scores, *shown[place])
-    worst = min(answers, key=lambda answer: answer.coverage, default=None)
-    reply = success(request, dump(results), _shoal(request, worst))
-    last = max(answers, key=lambda answer: answer.times.merged if answer.times else 0.0, default=None)
-    return _timed(context, request, last, reply)
+    coverage = min((answer.coverage for answer in answers), default=1.0)
+    reply = success(request, dump(results), _said(request, coverage))
+    times = [answer.times for answer in answers if answer.times is not None]
+    return _timed(context, request, max(times, key=lambda one: one.merged, default=None), reply)
 
 
 def _pack_group(queries: list[list[float]], places: list[int], column: VectorColumn) -> Vectors:
@@ -118,29 +120,86 @@ def _pack_group(queries: list[list[float]], places: list[int], column: VectorCol
     return prepare_vectors(packed, column.distance, column.size, "query")
 
 
-async def _search_one(
-    context: HttpContext, request: Request, body: QueryBody
-) -> tuple[list[Point], SearchAnswer | None]:
-    spec = context.cluster.collection(request.collection).spec
+async def _answer(context: HttpContext, request: Request, form: _Form) -> Answer:
+    """The answer to one query, kept or searched."""
+    cache = context.cache
+    state = context.cluster.collection(request.collection)
+    if cache is None:
+        return await _searched(context, request, form.read(request.body))
+    arrival = Arrival(state, form.name, request.query_string, request.body, request.headers, request.tenants)
+    try:
+        return await cache.answer(arrival, lambda: _question_to_keep(context, request, form.read(request.body)))
+    except _NotKept as found:
+        return await _searched(context, request, found.body, found.question)
+
+
+class _NotKept(Exception):
+    """The answer is none for the cache: the body asks for nothing near (then there is no question), or it is searched with
+    less width than it will be at another time.
+    """
+
+    def __init__(self, body: QueryBody, question: Question | None = None) -> None:
+        super().__init__()
+        self.body = body
+        self.question = question
+
+
+def _question_to_keep(context: HttpContext, request: Request, body: QueryBody) -> Question:
+    if body.query is None:
+        raise _NotKept(body)
+    question = _question(context, request, body)
+    if request.degraded:
+        raise _NotKept(body, question)
+    return question
+
+
+def _question(context: HttpContext, request: Request, body: QueryBody) -> Question:
+    state = context.cluster.collection(request.collection)
+    spec = state.spec
     shown = _shown(body, spec)
     plan = _plan(body, shown, context.limits)
     request.charge(_cost(body, plan, spec))
-    if body.query is None:
-        return await _first_points(context, request, plan, shown), None
     plan = _fitted(context, request, plan, spec)
+    if request.tenants:
+        # Here already, not only where shards are asked: what an answer depends on is less then.
+        plan = plan._replace(filter=narrowed(plan.filter, guard_of(request.collection, state)))
     column = searched_vector(spec, plan.vector)
     vectors = pack_query(query_vector(body.query), column, "query")
-    deadline_s = request.deadline_s(context.limits)
-    answer = await context.cluster.search(request.collection, SearchRequest(vectors, *plan), deadline_s)
-    (found_scores,) = scores_of(answer.hits, column.distance)
-    return scored_points(answer.hits[0], found_scores, *shown), answer
+
+    def write(answer: SearchAnswer) -> bytes:
+        (found_scores,) = scores_of(answer.hits, column.distance)
+        return dump(scored_points(answer.hits[0], found_scores, *shown))
+
+    return Question(SearchRequest(vectors, *plan), shown, write, request.deadline_s(context.limits))
 
 
-def _timed(context: HttpContext, request: Request, answer: SearchAnswer | None, reply: Reply) -> Reply:
-    """The reply, which is made now; where its time went is counted."""
-    if answer is not None and answer.times is not None:
-        request.times = answer.times
-        context.observed.phases.observe(request.started, answer.times)
+async def _searched(
+    context: HttpContext, request: Request, body: QueryBody, question: Question | None = None
+) -> Answer:
+    """The answer without a cache. `question`: the body's, where it was made already."""
+    if body.query is None:
+        spec = context.cluster.collection(request.collection).spec
+        shown = _shown(body, spec)
+        plan = _plan(body, shown, context.limits)
+        request.charge(_cost(body, plan, spec))
+        return Answer(dump(await _first_points(context, request, plan, shown)), coverage_json(1.0), None)
+    question = question or _question(context, request, body)
+    answer = await context.cluster.search(request.collection, question.request, question.deadline_s)
+    return Answer(question.write(answer), _said(request, answer.coverage), answer.times)
+
+
+class _Form(NamedTuple):
+    """A form of a query's body."""
+
+    name: str
+    read: Callable[[bytes], QueryBody]
+
+
+def _timed(context: HttpContext, request: Request, times: SearchTimes | None, reply: Reply) -> Reply:
+    """The reply, which is made now; where its time went is counted, if anything was searched."""
+    if times is not None:
+        request.times = times
+        context.observed.phases.observe(request.started, times)
     return reply
 
 
@@ -198,6 +257,12 @@ def _fitted(context: HttpContext, request: Request, plan: _Plan, spec: Collectio
     return plan._replace(ef=ef)
 
 
+def _said(request: Request, coverage: float) -> bytes:
+    """What an answer says of itself."""
+    said = coverage_json(coverage)
+    return said if not request.degraded else b'%b,"degraded":%b}' % (said[:-1], dump(request.degraded))
+
+
 def _as_query(legacy: LegacySearchBody) -> QueryBody:
     vector, name = legacy.vector, UNNAMED
     if isinstance(vector, Unusual) and isinstance(vector.value, dict) and vector.value.keys() == {"name", "vector"}:
@@ -206,9 +271,5 @@ def _as_query(legacy: LegacySearchBody) -> QueryBody:
     return QueryBody.model_construct(query=vector, using=name, **common)
 
 
-def _shoal(request: Request, answer: SearchAnswer | None) -> bytes:
-    if (answer is None or answer.coverage >= 1.0) and not request.degraded:
-        return _FULL_COVERAGE
-    coverage = 1.0 if answer is None else answer.coverage
-    degraded = b',"degraded":%b' % dump(request.degraded) if request.degraded else b""
-    return b'{"coverage":%.4f%b}' % (coverage, degraded)
+_QUERY = _Form("query", lambda body: parse_body(QueryBody, body))
+_SEARCH = _Form("search", lambda body: _as_query(parse_body(LegacySearchBody, body)))

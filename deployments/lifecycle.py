@@ -146,6 +146,7 @@ def _order(settings: Settings, folder: DataFolder, run_folder: Path, application
         shard_count=settings.cluster.shard_count,
         shards=settings.shards,
         router=settings.router,
+        cache=settings.cache,
         limits=settings.limits,
         admission=settings.admission,
     )

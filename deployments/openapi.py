@@ -36,6 +36,7 @@ from deployments.http_models import (
     VectorNamesBody,
     VectorsBody,
 )
+from deployments.http_parameters import CONSISTENCIES, ORDERINGS, TIMEOUT_S_MIN
 from deployments.limits import LimitSettings
 from deployments.openapi_words import EXAMPLES, SUMMARIES
 from shards.filters.grammar import Filter
@@ -88,8 +89,20 @@ TAGS = (
 _TIMEOUT = {
     "name": "timeout",
     "in": "query",
-    "description": "the deadline in seconds",
-    "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": LimitSettings().timeout_s_max},
+    "description": "the deadline in seconds, whole ones or with a fraction",
+    "schema": {"type": "number", "minimum": TIMEOUT_S_MIN, "maximum": LimitSettings().timeout_s_max},
+}
+_ORDERING = {
+    "name": "ordering",
+    "in": "query",
+    "description": "how writes are ordered over copies of a shard; there is one, so each value is kept",
+    "schema": {"enum": list(ORDERINGS)},
+}
+_CONSISTENCY = {
+    "name": "consistency",
+    "in": "query",
+    "description": "how many copies of a shard have to agree; there is one, so each value is kept",
+    "schema": {"anyOf": [{"enum": list(CONSISTENCIES)}, {"type": "integer", "minimum": 1, "maximum": 999_999_999}]},
 }
 _WAIT = {
     "name": "wait",
@@ -202,8 +215,10 @@ def _parameters(path: str, method: str) -> list[dict[str, Any]]:
         return [_TIMEOUT]
     if below == path or below in ("/exists", "/aliases", "/cluster"):
         return found
-    writes = below.startswith(("/points", "/index")) and (method, below) not in _READS and method != "GET"
-    return [*found, _TIMEOUT, *([_WAIT] if writes else [])]
+    if not below.startswith(("/points", "/index")):
+        return [*found, _TIMEOUT]
+    is_read = (method, below) in _READS or method == "GET"
+    return [*found, _TIMEOUT, *([_CONSISTENCY] if is_read else [_WAIT, _ORDERING])]
 
 
 def _remark(handler: Handler) -> str:

@@ -15,7 +15,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 from shards import messages
 from shards.batch import Vectors, decode_batch
@@ -36,6 +36,7 @@ from shards.errors import (
 from shards.filter_memo import matching
 from shards.filter_query import FilterQuery, filter_query
 from shards.filters.paths import parse_path
+from shards.generations import NO_STAMP, Stamp, decode_asked, encode_stamps
 from shards.identity import ShardIdentity
 from shards.index import VectorIndex
 from shards.log_frame import LogOp, OpKind
@@ -116,6 +117,9 @@ class ShardService:
             if frame.kind is Kind.PING:
                 connection.answer(Kind.PONG, frame.request_id, [])
                 return
+            if frame.kind is Kind.GENERATIONS:
+                connection.answer(Kind.STAMPS, frame.request_id, self._stamps(bytes(frame.body)))
+                return
             target, rest = decode_target(frame.body)
             self._handlers[frame.kind](self._hosted(target), rest, _Reply(connection, frame.request_id))
         except Exception as error:
@@ -135,6 +139,19 @@ class ShardService:
             )
         return hosted
 
+    def _stamps(self, body: bytes) -> list[Any]:
+        """What a result cache asks: how the collections, or slots of them, stand; no stamp of what can't be searched here."""
+        stamps = []
+        for asked in decode_asked(body):
+            hosted = self.hosted.get(asked.uid)
+            if hosted is None or hosted.epoch != asked.epoch or self.problem is not None:
+                stamps.append(NO_STAMP)
+            elif asked.field:
+                stamps.append(hosted.collection.generations.stamp_of(asked.field, asked.slots))
+            else:
+                stamps.append(hosted.collection.generations.stamp)
+        return encode_stamps(stamps)
+
     # Searching
 
     def _search(self, head_bytes: bytes, group: list[Frame], connection: ShardConnection) -> None:
@@ -146,7 +163,8 @@ class ShardService:
             queries = messages.decode_queries(head, [frame.body for frame in group])
             self._probe.saw(collection, queries, head.plan)
             if len(queries) <= self._settings.inline_queries_max and head.plan.filter is None:
-                connection.send(_encoded_answers(collection.segments(), head, queries, group))
+                seen = _Seen(collection.segments(), collection.generations.stamp)
+                connection.send(_encoded_answers(seen, head, queries, group))
             else:
                 self._search_on_thread(collection, head, queries, group).add_done_callback(
                     lambda done: None if done.cancelled() else connection.send(done.result())
@@ -171,8 +189,9 @@ class ShardService:
         if self._queued_queries + len(queries) > QUEUED_QUERIES_MAX:
             raise QueueFull(f"{self._queued_queries} queries wait for shard {self.shard_id}", 1.0)
         self._queued_queries += len(queries)
+        seen = _Seen(collection.snapshot(), collection.generations.stamp)
         future = asyncio.get_running_loop().run_in_executor(
-            self._searchers, _encoded_answers, collection.snapshot(), head, queries, group
+            self._searchers, _encoded_answers, seen, head, queries, group
         )
 
         def leave(_: asyncio.Future[list[Any]]) -> None:
@@ -396,18 +415,23 @@ def _run(load: BulkSession, step: Callable[..., Any], *args: Any) -> asyncio.Fut
     return asyncio.get_running_loop().run_in_executor(load.thread, step, *args)
 
 
-def _encoded_answers(
-    segments: list[VectorIndex], head: SearchHead, queries: Vectors, group: list[Frame]
-) -> list[Any]:
+class _Seen(NamedTuple):
+    """What a search looks at, and the moment of it."""
+
+    segments: list[VectorIndex]
+    stamp: Stamp
+
+
+def _encoded_answers(seen: _Seen, head: SearchHead, queries: Vectors, group: list[Frame]) -> list[Any]:
     """The encoded answers to searches that ask alike; an error becomes every one's answer."""
     try:
-        hits = nearest(segments, queries, head.plan, head.want)
+        hits = nearest(seen.segments, queries, head.plan, head.want)
         if len(group) == 1:
-            return encode_frame(Kind.HITS, group[0].request_id, messages.encode_hits(hits))
+            return encode_frame(Kind.HITS, group[0].request_id, messages.encode_hits(hits, seen.stamp))
         buffers: list[Any] = []
         for start, frame in zip(count(step=head.query_count), group):
             part = hits.slice(start, start + head.query_count)
-            buffers += encode_frame(Kind.HITS, frame.request_id, messages.encode_hits(part))
+            buffers += encode_frame(Kind.HITS, frame.request_id, messages.encode_hits(part, seen.stamp))
         return buffers
     except Exception as error:
         return _encoded_failures(error, group)

@@ -34,6 +34,7 @@ class Kind(IntEnum):
     COUNT = 13
     STATISTICS = 14
     SCROLL = 15
+    GENERATIONS = 18
     UPSERT = 20
     DELETE = 21
     WRITE = 22
@@ -49,6 +50,7 @@ class Kind(IntEnum):
     RECORDS = 112
     JSON = 113
     PAGE = 114
+    STAMPS = 118
     WRITTEN = 120
     ERROR = 199
 

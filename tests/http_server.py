@@ -13,8 +13,10 @@ from typing import Any
 import uvicorn
 
 from deployments import http_protocol
+from deployments.cache_settings import CacheSettings
 from deployments.http_app import HttpApp
 from deployments.limits import LimitSettings
+from deployments.result_cache import ResultCache
 from shards.settings import ShardSettings
 from tests.local_cluster import LocalCluster
 
@@ -89,7 +91,8 @@ class _Router:
             return
         await receive()
         coordinator = await self._cluster.connect()
-        self._app = HttpApp(coordinator, LimitSettings(), "0", self._entrance.own_key)
+        cache = ResultCache(coordinator, CacheSettings(sample_fraction=1.0))
+        self._app = HttpApp(coordinator, LimitSettings(), "0", self._entrance.own_key, cache)
         if self._entrance.is_short:
             http_protocol.register(self._app, ONGOING_MAX)
         await send({"type": "lifespan.startup.complete"})

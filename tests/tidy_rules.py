@@ -34,6 +34,7 @@ PURE_MODULES = frozenset(
     {
         *("shards/batch.py", "shards/distance.py", "shards/errors.py", "shards/handshake.py", "shards/hits.py"),
         *(
+            "shards/generations.py",
             "shards/index.py",
             "shards/log_frame.py",
             "shards/memory.py",
@@ -41,6 +42,7 @@ PURE_MODULES = frozenset(
             "shards/nearest.py",
             "shards/op_history.py",
             "shards/point_ids.py",
+            "shards/slots.py",
         ),
         *("shards/report.py", "shards/scan.py", "shards/schema.py", "shards/settings.py"),
         *("shards/filter_memo.py", "shards/filter_plan.py", "shards/filter_query.py", "shards/field_schema.py"),
@@ -78,8 +80,16 @@ PURE_MODULES = frozenset(
         *(
             f"deployments/{name}.py"
             for name in (
-                *("adaptive", "admission_settings", "cost", "degradation", "openapi_words"),
-                *("token_bucket", "waiting_line"),
+                *(
+                    "adaptive",
+                    "admission_settings",
+                    "cache_counts",
+                    "cache_key",
+                    "cache_policy",
+                    "cache_settings",
+                    "cost",
+                ),
+                *("degradation", "openapi_words", "token_bucket", "waiting_line"),
             )
         ),
     }

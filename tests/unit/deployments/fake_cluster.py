@@ -276,6 +276,11 @@ class FakeCluster(FakePointWrites):
     guarded: Breaker = field(default_factory=Breaker)
     """The breaker of shard 0."""
 
+    extras_allowed: bool = True
+
+    def allow_extras(self, allowed: bool) -> None:
+        self.extras_allowed = allowed
+
     def breakers(self) -> dict[int, BreakerStatus]:
         return {0: self.guarded.status(0.0)}
 

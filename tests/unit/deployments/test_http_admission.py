@@ -14,10 +14,12 @@ from cluster.requests import SearchAnswer, SearchRequest
 from deployments import admission as admission_module
 from deployments.admission import Admission
 from deployments.admission_settings import AdmissionSettings
+from deployments.cache_key import Arrival
 from deployments.degradation import Level
 from deployments.http_app import ALL_ROUTES, HttpApp
 from deployments.http_message import Reply
 from deployments.limits import LimitSettings
+from deployments.result_cache import Answer, Question
 from shards.errors import QueueFull, RateLimited
 from tests.unit.deployments.asgi_client import AsgiClient
 from tests.unit.deployments.fake_cluster import FakeCluster
@@ -261,8 +263,7 @@ def test_keys_are_told_apart_at_the_surface() -> None:
 
 def test_under_load_searches_get_less_width_and_say_so() -> None:
     cluster = FakeCluster()
-    told: list[Level] = []
-    admission = Admission(on_level=told.append)
+    admission = Admission()
     client = AsgiClient(HttpApp(cluster, LimitSettings(), "0", admission=admission))
     client.call("PUT", "/collections/words", {"vectors": {"size": 2, "distance": "Dot"}})
     path = "/collections/words/points/query"
@@ -278,20 +279,50 @@ def test_under_load_searches_get_less_width_and_say_so() -> None:
     assert admission.counts.lowered_ef == 3
 
 
+class KeepsEverything:
+    """A cache that would keep every question that it is told of."""
+
+    def __init__(self) -> None:
+        self.kept: list[Question] = []
+        self.pressed_staleness_s = 0.0
+
+    async def answer(self, arrival: Arrival, read: Callable[[], Question]) -> Answer:
+        self.kept.append(read())
+        return Answer(b"[]", b'{"coverage":1.0}')
+
+
+def test_an_answer_with_less_width_is_never_kept_and_old_ones_are_allowed() -> None:
+    cache: Any = KeepsEverything()
+    admission = Admission(AdmissionSettings(stale_ms_max=250))
+    client = AsgiClient(HttpApp(FakeCluster(), LimitSettings(), "0", cache=cache, admission=admission))
+    client.call("PUT", "/collections/words", {"vectors": {"size": 2, "distance": "Dot"}})
+    client.call("POST", "/collections/words/points/query", QUERY)
+    assert len(cache.kept) == 1
+    admission.degradation.observe(1.0, 0.0)
+    for watcher in admission._watchers:
+        watcher(admission.degradation)
+    answer = client.call("POST", "/collections/words/points/query", QUERY)
+    assert answer.json()["shoal"]["degraded"] == ["ef"]
+    assert len(cache.kept) == 1
+    assert cache.pressed_staleness_s == 0.25
+
+
 def test_levels_follow_the_line_and_are_told() -> None:
     async def scenario(router: Router, cluster: SlowCluster) -> None:
         told: list[Level] = []
-        router.admission._on_level = told.append
+        router.admission.watch(lambda degradation: told.append(degradation.level))
         tasks = await start(router, cluster, count=4, under_way=4)
         while not told:  # noqa: ASYNC110  # the tick has no event
             await asyncio.sleep(0.01)
         assert told == [Level.LOWER_EF]
+        assert not cluster.extras_allowed
         for _ in range(4):
             cluster.turns.release()
         await asyncio.gather(*tasks)
         while router.admission.degradation.level:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         assert told == [Level.LOWER_EF, Level.STALE, Level.NO_EXTRAS, Level.NORMAL]
+        assert cluster.extras_allowed
         while router.admission._timer is not None:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 

@@ -21,6 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from deployments.admission_settings import AdmissionSettings
 from deployments.cache_settings import CacheSettings
 from deployments.limits import LimitSettings
+from deployments.log_settings import LogSettings, TracingSettings
+from deployments.snapshot_settings import SnapshotSettings
 from shards.errors import InvalidRequest
 from shards.settings import ShardSettings
 
@@ -67,6 +69,9 @@ class Settings(_Frozen):
     cache: CacheSettings = CacheSettings()
     limits: LimitSettings = LimitSettings()
     admission: AdmissionSettings = AdmissionSettings()
+    log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
+    snapshots: SnapshotSettings = SnapshotSettings()
 
 
 class AppArgs(_Frozen):
@@ -83,6 +88,9 @@ class AppArgs(_Frozen):
     cache: CacheSettings = CacheSettings()
     limits: LimitSettings = LimitSettings()
     admission: AdmissionSettings = AdmissionSettings()
+    log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
+    snapshots: SnapshotSettings = SnapshotSettings()
 
 
 def load_settings(

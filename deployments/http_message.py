@@ -6,10 +6,11 @@ most requests carry none.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cluster.api_keys import EVERYTHING, Access
 from cluster.scope import Scope
@@ -18,8 +19,8 @@ from deployments.admission import Admission, Ticket
 from deployments.cluster_api import ClusterApi
 from deployments.http_parameters import parse_parameters, seconds_of
 from deployments.limits import LimitSettings
-from deployments.observability import Observed
 from deployments.result_cache import ResultCache
+from deployments.snapshot_settings import SnapshotSettings
 
 Headers = Iterable[tuple[bytes, bytes]]
 
@@ -27,6 +28,10 @@ LEFT_S_MIN = 0.001
 JSON = b"application/json"
 TEXT = b"text/plain; charset=utf-8"
 _NONE: Mapping[str, str] = {}
+
+
+if TYPE_CHECKING:
+    from deployments.observability import Observed
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +42,14 @@ class HttpContext:
     limits: LimitSettings
     shoal_version: str
     observed: Observed
-    admission: Admission = field(default_factory=Admission)
     routes: Mapping[str, Mapping[str, Handler]] = field(default_factory=dict)
     """Handlers by path template and method, for the API's description of itself."""
     cache: ResultCache | None = None
     """Of answers to queries; None where it is off."""
+    snapshots: SnapshotSettings = field(default_factory=SnapshotSettings)
+    admission: Admission = field(default_factory=Admission)
+    background: set[asyncio.Task[None]] = field(default_factory=set)
+    """What goes on although its request was answered."""
 
 
 @dataclass(slots=True)
@@ -72,11 +80,7 @@ class Request:
 
     def header(self, name: bytes) -> bytes:
         """A header's value, b"" where there is none; `name` in lower case."""
-        for held, value in self.headers:
-            # Most headers have another length, which is known without looking at them.
-            if len(held) == len(name) and held.lower() == name:
-                return value
-        return b""
+        return header_of(self.headers, name)
 
     def parameters(self) -> Mapping[str, str]:
         """The query parameters. Raises InvalidRequest (http_parameters.py)."""
@@ -96,19 +100,41 @@ class Request:
         if self.ticket is not None:
             self.ticket.charge(cost)
 
-    def wait(self) -> bool:
-        """`wait`: false unless it is given as true."""
-        return self.parameters().get("wait") == "true"
+    def wait(self, default: bool = False) -> bool:
+        """`wait`, or the default where it is not given."""
+        return self.parameters().get("wait", "true" if default else "false") == "true"
+
+
+class Stream(NamedTuple):
+    """A body of known length that comes in pieces, each asked for when the one before is on its way."""
+
+    byte_count: int
+    pieces: AsyncIterator[bytes]
 
 
 @dataclass(slots=True)
 class Reply:
-    """`headers` are sent besides content-type and content-length."""
+    """`headers` are sent besides content-type and content-length. With a `stream`, that is the body."""
 
     body: bytes
     status: int = 200
     content_type: bytes = JSON
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    stream: Stream | None = None
+
+    @property
+    def byte_count(self) -> int:
+        """Of the body."""
+        return len(self.body) if self.stream is None else self.stream.byte_count
+
+
+def header_of(headers: Headers, name: bytes) -> bytes:
+    """A header's value, b"" where there is none; `name` in lower case."""
+    for held, value in headers:
+        # Most headers have another length, which is known without looking at them.
+        if len(held) == len(name) and held.lower() == name:
+            return value
+    return b""
 
 
 Handler = Callable[[HttpContext, Request], Awaitable[Reply]]

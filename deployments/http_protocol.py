@@ -14,6 +14,7 @@ Retry-After, as are bodies that have no room), and it cancels what a client no l
 from __future__ import annotations
 
 import asyncio
+import logging
 from time import perf_counter
 from typing import Any, Protocol
 from urllib.parse import unquote
@@ -22,12 +23,15 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from deployments.http_errors import BodyTooLarge, error_reply
-from deployments.http_message import Call, Headers, Reply
+from deployments.http_message import Call, Headers, Reply, Stream
+from deployments.router_log import given_id, with_id
 from shards.errors import QueueFull
 
 SERVE_PREFIX = b"/-/"
 BUSY_RETRY_S = 1.0
 BODIES_BYTES_MAX = 256 * 1024 * 1024
+
+_log = logging.getLogger(__name__)
 
 
 class DirectApp(Protocol):
@@ -155,8 +159,8 @@ class _Exchange:
     """One request and its reply. Has what uvicorn's protocol asks of its own RequestResponseCycle."""
 
     __slots__ = (
-        "_app", "_before", "_body", "_body_bytes", "_call", "_held_bytes", "_is_started", "_method", "_protocol",
-        "_refusal", "_started", "_task", "disconnected", "keep_alive", "response_complete",
+        "_app", "_before", "_body", "_body_bytes", "_call", "_headers", "_held_bytes", "_is_started", "_method",
+        "_protocol", "_refusal", "_started", "_task", "disconnected", "keep_alive", "response_complete",
     )  # fmt: skip
     message_event = asyncio.Event()
     """uvicorn sets it when a connection ends; nobody waits for it."""
@@ -167,6 +171,7 @@ class _Exchange:
         self._started = perf_counter()
         self._protocol = protocol
         self._app = app
+        self._headers = protocol.headers
         self._before = before
         self._method: str = protocol.parser.get_method().decode("ascii")
         self._body: list[bytes] = []
@@ -227,7 +232,7 @@ class _Exchange:
                 self._refusal = QueueFull(f"this router already works on {ongoing} requests", BUSY_RETRY_S)
             if self._refusal is not None and not protocol.flow.write_paused:
                 self._let_go()
-                self._write(error_reply(self._refusal, self._started))  # a task would cost more than the answer
+                self._answer(self._refused(self._refusal))  # a task would cost more than the answer
                 return
             protocol._start_asgi_task(self, protocol.app)  # type: ignore[arg-type]
         else:
@@ -255,17 +260,44 @@ class _Exchange:
         flow = self._protocol.flow
         if flow.write_paused:
             await flow.drain()
-        if not self.disconnected:
-            self._write(reply)
+        if self.disconnected:
+            return
+        if reply.stream is None:
+            self._answer(reply)
+        else:
+            await self._send(reply, reply.stream)
 
     async def _reply(self) -> Reply:
         if self._refusal is not None:
-            return error_reply(self._refusal, self._started)
+            return self._refused(self._refusal)
         assert self._call is not None, "what is not refused was let in"
         body, self._body = self._body[0] if len(self._body) == 1 else b"".join(self._body), []
         return await self._app.answer(self._call, body)
 
-    def _write(self, reply: Reply) -> None:
+    def _refused(self, refusal: Exception) -> Reply:
+        request_id = given_id(self._headers)
+        reply = error_reply(refusal, self._started, request_id)
+        return with_id(reply, request_id) if request_id else reply
+
+    def _answer(self, reply: Reply) -> None:
+        self._end(self._head(reply) + (b"" if self._method == "HEAD" else reply.body))
+
+    async def _send(self, reply: Reply, stream: Stream) -> None:
+        """A body in pieces: the next is asked for when the client has taken enough of those before."""
+        protocol = self._protocol
+        try:
+            protocol.transport.write(self._head(reply))
+            async for piece in stream.pieces:
+                protocol.transport.write(piece)
+                if protocol.flow.write_paused:
+                    await protocol.flow.drain()
+        except Exception as error:  # too late for another status: a body that is too short says so
+            _log.error("a body of %d bytes was cut short", stream.byte_count, exc_info=error)
+            protocol.transport.close()
+            return
+        self._end(b"")
+
+    def _head(self, reply: Reply) -> bytes:
         protocol = self._protocol
         parts = [STATUS_LINE[reply.status]]
         for name, value in (*protocol.server_state.default_headers, *reply.headers):
@@ -275,10 +307,13 @@ class _Exchange:
                 parts.append(b"%b: %b\r\n" % (name, value))
         if not self.keep_alive:
             parts.append(b"connection: close\r\n")
-        parts.append(b"content-type: %b\r\ncontent-length: %d\r\n\r\n" % (reply.content_type, len(reply.body)))
-        if self._method != "HEAD":
-            parts.append(reply.body)
-        protocol.transport.write(b"".join(parts))
+        parts.append(b"content-type: %b\r\ncontent-length: %d\r\n\r\n" % (reply.content_type, reply.byte_count))
+        return b"".join(parts)
+
+    def _end(self, rest: bytes) -> None:
+        """Write what is left of the reply; the connection is the next request's, or closed."""
+        protocol = self._protocol
+        protocol.transport.write(rest)
         self.response_complete = True
         if not self.keep_alive:
             protocol.transport.close()

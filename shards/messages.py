@@ -343,3 +343,16 @@ def decode_json(body: Buffer) -> Any:
         return json.loads(bytes(body))
     except ValueError as error:
         raise Corrupt(f"a message's JSON can't be read: {error}") from error
+
+
+def encode_piece(head: Any, piece: Buffer) -> list[Any]:
+    """SNAPSHOT_RECEIVE's body: JSON bytes u32 | JSON | a piece of a file."""
+    encoded = json.dumps(head).encode()
+    return [_FILTER_BYTES.pack(len(encoded)) + encoded, piece]
+
+
+def decode_piece(body: memoryview) -> tuple[Any, memoryview]:
+    """The JSON and the piece. Raises Corrupt."""
+    if len(body) < _FILTER_BYTES.size or len(body) < (end := _FILTER_BYTES.size + _FILTER_BYTES.unpack_from(body)[0]):
+        raise Corrupt(f"a piece of a file is cut: {len(body)} bytes")
+    return decode_json(body[_FILTER_BYTES.size : end]), body[end:]

@@ -73,6 +73,8 @@ PURE_MODULES = frozenset(
             "cluster/scope.py",
             "cluster/shard_map.py",
             "cluster/slots.py",
+            "cluster/snapshot_archive.py",
+            "cluster/snapshot_model.py",
             "cluster/state.py",
             "cluster/tenant_guard.py",
         ),

@@ -20,6 +20,7 @@ from deployments.http_app import ALL_ROUTES, HttpApp
 from deployments.http_message import Reply
 from deployments.limits import LimitSettings
 from deployments.result_cache import Answer, Question
+from deployments.router_parts import RouterParts
 from shards.errors import QueueFull, RateLimited
 from tests.unit.deployments.asgi_client import AsgiClient
 from tests.unit.deployments.fake_cluster import FakeCluster
@@ -52,7 +53,7 @@ class Router:
     def __init__(self, cluster: FakeCluster, admission: Admission) -> None:
         self.cluster = cluster
         self.admission = admission
-        self.app = HttpApp(cluster, LimitSettings(), "0", admission=admission)
+        self.app = HttpApp(cluster, LimitSettings(), "0", parts=RouterParts(admission=admission))
 
     async def ask(self, method: str, path: str, body: bytes = b"", query: bytes = b"") -> Reply:
         call = self.app.admit(method, path, query, [], admission_module.perf_counter())
@@ -110,7 +111,7 @@ def test_a_full_router_refuses_before_the_body_and_says_when_to_come_back() -> N
 
 def test_a_refusal_is_a_503_with_an_integer_retry_after() -> None:
     admission = Admission(AdmissionSettings(requests_max=1, ongoing_cost_max=1))
-    client = AsgiClient(HttpApp(FakeCluster(), LimitSettings(), "0", admission=admission))
+    client = AsgiClient(HttpApp(FakeCluster(), LimitSettings(), "0", parts=RouterParts(admission=admission)))
     client.call("PUT", "/collections/words", {"vectors": {"size": 2, "distance": "Dot"}})
     assert admission.line.enter(1.0)
     for method, path in (("POST", "query"), ("PUT", ""), ("POST", "delete"), ("POST", "scroll"), ("GET", "7")):
@@ -211,7 +212,7 @@ def test_a_heavy_search_takes_the_place_of_many() -> None:
 
 def test_spent_tokens_are_a_429_that_says_when_they_are_back() -> None:
     admission = Admission(AdmissionSettings(system_tokens_per_s=20, burst_s=1))
-    client = AsgiClient(HttpApp(FakeCluster(), LimitSettings(), "0", admission=admission))
+    client = AsgiClient(HttpApp(FakeCluster(), LimitSettings(), "0", parts=RouterParts(admission=admission)))
     client.call("PUT", "/collections/words", {"vectors": {"size": 2, "distance": "Dot"}})
     assert client.call("PUT", "/collections/words/points", POINTS).status == 200, "no request is too large"
     answer = client.call("POST", "/collections/words/points/query", QUERY)
@@ -253,7 +254,9 @@ def test_keys_are_told_apart_at_the_surface() -> None:
     for key in (one, other):
         cluster.keys = apply_change(cluster.keys, AddKey(key.record))
     admission = Admission(AdmissionSettings(key_tokens_per_s=15, burst_s=1))
-    client = AsgiClient(HttpApp(cluster, LimitSettings(), "0", admission=admission), {"api-key": one.text})
+    client = AsgiClient(
+        HttpApp(cluster, LimitSettings(), "0", parts=RouterParts(admission=admission)), {"api-key": one.text}
+    )
     client.call("PUT", "/collections/words", {"vectors": {"size": 2, "distance": "Dot"}})
     assert client.call("PUT", "/collections/words/points", POINTS).status == 200
     assert client.call("PUT", "/collections/words/points", POINTS).status == 429
@@ -264,7 +267,7 @@ def test_keys_are_told_apart_at_the_surface() -> None:
 def test_under_load_searches_get_less_width_and_say_so() -> None:
     cluster = FakeCluster()
     admission = Admission()
-    client = AsgiClient(HttpApp(cluster, LimitSettings(), "0", admission=admission))
+    client = AsgiClient(HttpApp(cluster, LimitSettings(), "0", parts=RouterParts(admission=admission)))
     client.call("PUT", "/collections/words", {"vectors": {"size": 2, "distance": "Dot"}})
     path = "/collections/words/points/query"
     assert "degraded" not in client.call("POST", path, QUERY).json()["shoal"]
@@ -294,7 +297,7 @@ class KeepsEverything:
 def test_an_answer_with_less_width_is_never_kept_and_old_ones_are_allowed() -> None:
     cache: Any = KeepsEverything()
     admission = Admission(AdmissionSettings(stale_ms_max=250))
-    client = AsgiClient(HttpApp(FakeCluster(), LimitSettings(), "0", cache=cache, admission=admission))
+    client = AsgiClient(HttpApp(FakeCluster(), LimitSettings(), "0", parts=RouterParts(cache, admission=admission)))
     client.call("PUT", "/collections/words", {"vectors": {"size": 2, "distance": "Dot"}})
     client.call("POST", "/collections/words/points/query", QUERY)
     assert len(cache.kept) == 1

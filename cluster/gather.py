@@ -19,14 +19,14 @@ to stop (Cancel); one that fails is followed by the next at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from cluster.gather_counts import GatherCounts
 from cluster.hedging import Hedging
 from cluster.latency import Latency
-from shards.errors import DeadlineExceeded, ShardUnavailable, ShoalError
+from shards.errors import BreakerOpen, DeadlineExceeded, ShardUnavailable, ShoalError
 
 RETRY_FIRST_S = 0.02
 RETRY_MAX_S = 0.5
@@ -86,13 +86,13 @@ Commands = Sequence[Command]
 @dataclass(frozen=True, slots=True)
 class Policy:
     """How long a request waits for whom. `min_coverage`: the fraction of shards (0 to 1) that is enough for its caller.
-    `budget_factor` (0 to 1): what part of its retries and hedges it has, less where shards are in trouble.
+    `budget_factor`: what part (0 to 1) of its retries and hedges it has for a shard, less where that is in trouble.
     """
 
     patience_s: float = 15.0
     min_coverage: float = 1.0
     straggler_wait_s: float = 0.05
-    budget_factor: float = 1.0
+    budget_factor: Callable[[int], float] = lambda shard_id: 1.0
 
 
 @dataclass(slots=True)
@@ -164,7 +164,8 @@ class Gather:
         shard.last_error = error
         if shard.asked:
             return ()  # another replica is at it
-        if isinstance(error, ShardUnavailable) and (retry := self._plan_retry(shard_id, shard, now)):
+        may_come_back = isinstance(error, ShardUnavailable) and not isinstance(error, BreakerOpen)
+        if may_come_back and (retry := self._plan_retry(shard_id, shard, now)):
             return retry if self.policy.min_coverage >= 1.0 else (*retry, *self._give_up_stragglers(now))
         del self.open[shard_id]
         self.failures[shard_id] = error
@@ -236,7 +237,7 @@ class Gather:
         if self.hedging is not None and shard.attempts < self.hedging.replica_count:
             return (self._retry(shard_id, shard),)
         retry_at = now + min(RETRY_MAX_S, RETRY_FIRST_S * 2 ** (shard.attempts - 1))
-        patience_s = self.policy.patience_s * self.policy.budget_factor
+        patience_s = self.policy.patience_s * self.policy.budget_factor(shard_id)
         if retry_at >= min(self.deadline_at, self.started_at + patience_s):
             return ()
         shard.retry_at = retry_at
@@ -263,7 +264,7 @@ class Gather:
             if hedge_at is not None:
                 commands.append(SetTimer(hedge_at))
         assert self.open, "a request asks at least one shard"
-        hedging.budget.earn(len(self.open) * self.policy.budget_factor)
+        hedging.budget.earn(sum(map(self.policy.budget_factor, self.open)))
         return [*commands, SetTimer(self.deadline_at)]
 
     def _hedge(self, shard_id: int, shard: _Shard) -> Commands:

@@ -6,7 +6,7 @@ content with less than every shard (`min_coverage`) may be answered without some
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from time import perf_counter
@@ -19,6 +19,7 @@ from cluster.gather import Outcome
 from cluster.paging import merge_pages
 from cluster.requests import (
     CollectionStatistics,
+    Origin,
     PointCount,
     QueryHits,
     Record,
@@ -30,7 +31,7 @@ from cluster.requests import (
 from cluster.scope import Named, Scope, scope_of
 from cluster.search_times import FanOutTimes, SearchTimes
 from cluster.shard_calls import PATIENCE_S, STRAGGLER_WAIT_S, ShardCalls, countdown, target_of
-from cluster.shard_search import shard_search
+from cluster.shard_search import Replies, ShardSearch, shard_search
 from cluster.state import CatalogueControl, CollectionState
 from cluster.tenant_guard import narrowed
 from cluster.tenants import shards_asked, split_ids
@@ -56,9 +57,12 @@ class _SearchKey(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """What one query found, and when; `outcome` and `times` are shared by all queries that left together."""
+    """What one query found, from what it was merged (None where that can't be told), and when; `outcome` and `times` are shared
+    by all queries that left together.
+    """
 
     hits: QueryHits
+    origin: Origin | None
     outcome: Outcome
     times: tuple[FanOutTimes, float, float]
 
@@ -151,9 +155,14 @@ class PointReads(ShardCalls):
         key = _SearchKey(scope_of(about), request.vectors.shape[1], request[1:], deadline_s)
         entered = perf_counter()
         found = await self._searches.search(key, request.vectors)
-        _, outcome, times = found[0]  # all of them left together
+        _, _, outcome, times = found[0]  # all of them left together
+        origins = [one.origin for one in found if one.origin is not None]
         return SearchAnswer(
-            [one.hits for one in found], outcome.coverage, SearchTimes(entered, *times), missing_of(outcome)
+            [one.hits for one in found],
+            outcome.coverage,
+            SearchTimes(entered, *times),
+            origins if len(origins) == len(found) else (),
+            missing_of(outcome),
         )
 
     async def silent_shards(self, deadline_s: float) -> dict[int, ShoalError]:
@@ -191,17 +200,25 @@ class PointReads(ShardCalls):
         outcome = await self._ask_for_enough(asked, way.left_s(), request.min_coverage)
         answered_at = perf_counter()
         way.answered()
-        merged = search.merge(outcome.replies)
-        shard_ids, queries = search.cut_short(outcome.replies, merged)
+        hits, refetched = await self._merged(search, outcome.replies, way.left_s)
+        common = (outcome, (times, answered_at, perf_counter()))
+        return [
+            _Found(one, None if query in refetched else Origin(outcome.replies, query), *common)
+            for query, one in enumerate(hits)
+        ]
+
+    async def _merged(
+        self, search: ShardSearch, replies: Replies, left_s: Callable[[], float]
+    ) -> tuple[list[QueryHits], Sequence[int]]:
+        """What each query found over all of its shards, and for which queries shards that were cut short were asked again."""
+        merged = search.merge(replies)
+        shard_ids, queries = search.cut_short(replies, merged)
         if queries:
             self.gather_counts.refetches += 1
-            again = ShardRequest(
-                Kind.SEARCH, dict.fromkeys(shard_ids, search.whole_body(queries)), messages.decode_hits
-            )
-            merged = search.complete(merged, queries, outcome.replies, await self._ask(again, way.left_s()))
-        hits = search.cut_at_threshold(merged)
-        common = (times, answered_at, perf_counter())
-        return [_Found(one, outcome, common) for one in hits]
+            bodies = dict.fromkeys(shard_ids, search.whole_body(queries))
+            whole = await self._ask(ShardRequest(Kind.SEARCH, bodies, messages.decode_hits), left_s())
+            merged = search.complete(merged, queries, replies, whole)
+        return search.cut_at_threshold(merged), queries
 
 
 def _records_in_order(replies: Mapping[int, Any], keys: list[int], with_vectors: bool) -> list[Record]:

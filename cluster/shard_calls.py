@@ -15,6 +15,7 @@ from functools import lru_cache
 from time import monotonic
 from typing import Any, TypeVar
 
+from cluster.breaker import BreakerStatus
 from cluster.catalogue_calls import CatalogueCalls, before
 from cluster.coverage import failure_of, is_accepted
 from cluster.fan_out import ShardRequest, Terms, fan_out
@@ -57,10 +58,12 @@ class ShardCalls:
         self._control = control
         self._secret = secret
         self._latencies: dict[int, Latency] = {}
-        self._terms = Terms(Policy(patience_s, straggler_wait_s=straggler_wait_s))
+        policy = Policy(patience_s, straggler_wait_s=straggler_wait_s, budget_factor=self._budget_factor)
+        self._terms = Terms(policy)
         self._timed_terms = replace(self._terms, latencies=self._latencies)
         self._until_timed = TIMED_EVERY
         self._state: ClusterState | None = None
+        self.extras_allowed = True
         self._clients: dict[int, ShardClient] = {}
         self._watch_task: asyncio.Task[None] | None = None
         self.catalogue = CatalogueCalls(control, self._take)
@@ -92,12 +95,6 @@ class ShardCalls:
         """How long each shard takes to answer searches, by shard id; from one search in TIMED_EVERY."""
         return self._latencies
 
-    def set_budget_factor(self, factor: float) -> None:
-        """From now on requests have this part (0 to 1) of their retries and hedges: less while shards are in trouble."""
-        policy = replace(self._terms.policy, budget_factor=factor)
-        self._terms = replace(self._terms, policy=policy)
-        self._timed_terms = replace(self._timed_terms, policy=policy)
-
     @property
     def state(self) -> ClusterState:
         """The newest state that this router knows."""
@@ -115,6 +112,19 @@ class ShardCalls:
             raise NotFound(f"Not found: Collection `{scope.name}` doesn't exist!")
         check_same(scope, found)
         return found
+
+    def allow_extras(self, allowed: bool) -> None:
+        """Whether calls may be made that no answer needs, such as hedges: not while the router is short of time."""
+        self.extras_allowed = allowed
+
+    def breakers(self) -> dict[int, BreakerStatus]:
+        """How this router's breaker of each shard stands."""
+        return {shard_id: client.guard.status() for shard_id, client in sorted(self._clients.items())}
+
+    def _budget_factor(self, shard_id: int) -> float:
+        """What part of their retries and hedges of a shard requests have: less while its breaker is not closed."""
+        client = self._clients.get(shard_id)
+        return 1.0 if client is None else client.guard.budget_factor
 
     async def _ask_all(
         self, about: Named, kind: Kind, decode: Callable[[memoryview], T], deadline_s: float, rest: bytes = b""

@@ -18,7 +18,11 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from deployments.admission_settings import AdmissionSettings
+from deployments.cache_settings import CacheSettings
 from deployments.limits import LimitSettings
+from deployments.log_settings import LogSettings, TracingSettings
+from deployments.snapshot_settings import SnapshotSettings
 from shards.errors import InvalidRequest
 from shards.settings import ShardSettings
 
@@ -66,7 +70,12 @@ class Settings(_Frozen):
     cluster: ClusterSettings = ClusterSettings()
     shards: ShardSettings = ShardSettings()
     router: RouterSettings = RouterSettings()
+    cache: CacheSettings = CacheSettings()
     limits: LimitSettings = LimitSettings()
+    admission: AdmissionSettings = AdmissionSettings()
+    log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
+    snapshots: SnapshotSettings = SnapshotSettings()
 
 
 class AppArgs(_Frozen):
@@ -80,7 +89,12 @@ class AppArgs(_Frozen):
     shard_count: int | None = None
     shards: ShardSettings = ShardSettings()
     router: RouterSettings = RouterSettings()
+    cache: CacheSettings = CacheSettings()
     limits: LimitSettings = LimitSettings()
+    admission: AdmissionSettings = AdmissionSettings()
+    log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
+    snapshots: SnapshotSettings = SnapshotSettings()
 
 
 def load_settings(

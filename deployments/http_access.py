@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from cluster.api_keys import EVERYTHING, Access, KeyRing, Keys, Role
+from cluster.state import CollectionState
 from deployments.cluster_api import ClusterApi
 from deployments.http_message import Handler, Headers
 from shards.errors import Forbidden, Unauthenticated
@@ -32,7 +33,8 @@ class Route(NamedTuple):
     `role` None: open to everybody, always. `own_only`: the handler shows only what the caller may see, so that a grant
     over any collection will do. `guarded`: asks for a key also where a cluster is open. `whole_cluster`: its path looks like
     a collection's, but it is none. `within_tenants`: what it does can be kept within some tenants' points, so that grants
-    for these will do.
+    for these will do. `cost`: what a request for points costs at least (deployments/cost.py); 0: it is let in whatever the
+    load, for it is what people look with.
     """
 
     handler: Handler
@@ -41,6 +43,7 @@ class Route(NamedTuple):
     guarded: bool = False
     whole_cluster: bool = False
     within_tenants: bool = False
+    cost: float = 0.0
 
 
 class Admission(NamedTuple):
@@ -93,6 +96,13 @@ class Gate:
         if access is None:
             raise Unauthenticated(f"Unauthorized: the key that was given is not valid here; give {_HOW}")
         return access
+
+
+def sees(access: Access, name: str, collection: CollectionState | None) -> bool:
+    """Whether the caller may be told that there is this name, of this collection: where it may read something of it."""
+    if access.allows(Role.READ, name):
+        return True
+    return collection is not None and collection.owner_field is not None and bool(access.tenants(Role.READ, name))
 
 
 def presented_key(headers: Headers) -> bytes | None:

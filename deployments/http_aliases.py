@@ -9,7 +9,7 @@ from __future__ import annotations
 import orjson
 
 from cluster.aliases import AliasAction, CreateAlias, DeleteAlias, RenameAlias
-from cluster.api_keys import Role
+from deployments.http_access import sees
 from deployments.http_collection_config import settings_of_change
 from deployments.http_collection_models import AliasActionBody, ChangeAliasesBody, UpdateCollectionBody
 from deployments.http_collections import check_name
@@ -29,12 +29,11 @@ async def change_aliases(context: HttpContext, request: Request) -> Reply:
 
 async def list_aliases(context: HttpContext, request: Request) -> Reply:
     """GET /aliases: those by which, or to which, the caller may see something"""
-    access = request.access
-    aliases = context.cluster.state.aliases.items()
+    access, state = request.access, context.cluster.state
     seen = {
         key: name
-        for key, name in aliases
-        if any(access.allows(Role.READ, one) or access.tenants(Role.READ, one) for one in (key, name))
+        for key, name in state.aliases.items()
+        if any(sees(access, one, state.collections.get(name)) for one in (key, name))
     }
     return success(request, _described(seen))
 

@@ -12,6 +12,7 @@ A cancelled request (its client went away) is not answered: CancelledError passe
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from time import perf_counter
 from typing import Any
@@ -31,14 +32,21 @@ from deployments import (
     http_scroll,
     http_search,
     http_service,
+    http_snapshots,
     http_vector_writes,
 )
+from deployments.admission import Admission
 from deployments.cluster_api import ClusterApi
+from deployments.cost import READ_COST, WRITE_COST
+from deployments.degradation import Degradation
 from deployments.http_access import Gate, Route
 from deployments.http_errors import BodyTooLarge, MissingPoint, UnknownPath, WrongMethod, error_reply, status_of
 from deployments.http_message import Call, Handler, Headers, HttpContext, Reply, Request
+from deployments.limit_metrics import show_limits
 from deployments.limits import LimitSettings
 from deployments.observability import Observed, observe
+from deployments.router_log import given_id, with_id
+from deployments.router_parts import PLAIN, RouterParts
 from shards.errors import NotFound, ShoalError
 
 Message = MutableMapping[str, Any]
@@ -73,8 +81,8 @@ ROUTES: dict[str, Methods] = {
 
 
 def _points(handler: Handler, role: Role) -> Route:
-    """A route that reads or writes points: what it does can be kept within tenants."""
-    return Route(handler, role, within_tenants=True)
+    """A route that reads or writes points: what it does can be kept within tenants, and it has its price."""
+    return Route(handler, role, within_tenants=True, cost=READ_COST if role is READ else WRITE_COST)
 
 
 COLLECTION_ROUTES: dict[str, Methods] = {
@@ -104,6 +112,11 @@ COLLECTION_ROUTES: dict[str, Methods] = {
     "points/query": {"POST": _points(http_search.query_points, READ)},
     "points/query/batch": {"POST": _points(http_search.query_points_batch, READ)},
     "points/search": {"POST": _points(http_search.search_points, READ)},
+    "snapshots": {
+        "GET": Route(http_snapshots.list_snapshots, READ),
+        "POST": Route(http_snapshots.create_snapshot, ADMIN),
+    },
+    "snapshots/recover": {"PUT": Route(http_snapshots.recover_snapshot, ADMIN)},
 }
 """By what follows `/collections/{c}/`, each with the role that it needs over that collection."""
 ALIASES_ROUTE: Methods = {
@@ -115,6 +128,11 @@ POINT_ROUTE: Methods = {"GET": _points(http_points.get_point, READ)}
 """`/collections/{c}/points/{id}`"""
 INDEX_ROUTE: Methods = {"DELETE": Route(http_indexes.delete_index, WRITE)}
 """`/collections/{c}/index/{field}`"""
+SNAPSHOT_ROUTE: Methods = {
+    "GET": Route(http_snapshots.get_snapshot, READ),
+    "DELETE": Route(http_snapshots.delete_snapshot, ADMIN),
+}
+"""`/collections/{c}/snapshots/{name}`"""
 
 
 ALL_ROUTES: dict[str, Methods] = {
@@ -123,6 +141,7 @@ ALL_ROUTES: dict[str, Methods] = {
     "/collections/aliases": {"POST": ALIASES_ROUTE["POST"]},
     "/collections/{collection}/points/{id}": POINT_ROUTE,
     "/collections/{collection}/index/{field}": INDEX_ROUTE,
+    "/collections/{collection}/snapshots/{name}": SNAPSHOT_ROUTE,
 }
 """By path template: what requests are counted by, and what the API says of itself."""
 _HANDLERS = {
@@ -144,10 +163,20 @@ class HttpApp:
     """ASGI 3. One per router, on its event loop."""
 
     def __init__(
-        self, cluster: ClusterApi, limits: LimitSettings, shoal_version: str, own_key: str | None = None
+        self,
+        cluster: ClusterApi,
+        limits: LimitSettings,
+        shoal_version: str,
+        own_key: str | None = None,
+        parts: RouterParts = PLAIN,
     ) -> None:
         """`own_key`: the data folder's (`cluster.api_keys.local_key`)."""
-        self._context = HttpContext(cluster, limits, shoal_version, observe(cluster), routes=_HANDLERS)
+        observed = observe(cluster, parts.observe, shoal_version)
+        self._admission = parts.admission or Admission()
+        kept = parts.cache, parts.snapshots, self._admission
+        self._context = HttpContext(cluster, limits, shoal_version, observed, _HANDLERS, *kept)
+        self._admission.watch(self._on_level)
+        show_limits(observed.sources, self._admission, cluster)
         self._gate = Gate(cluster, own_key)
 
     @property
@@ -163,33 +192,55 @@ class HttpApp:
     def admit(self, method: str, path: str, query_string: bytes, headers: Headers, started: float) -> Call:
         """Decide, before a request's body is here, whether and by whom it is answered. `started`: a perf_counter value.
 
-        Raises UnknownPath, WrongMethod, Unauthenticated, Forbidden.
+        Raises UnknownPath, WrongMethod, Unauthenticated, Forbidden, QueueFull, RateLimited.
         """
         name = _NO_ROUTE
         try:
             route, named, point = self._find(method, path, headers)
             name = _ROUTE_NAMES[route.handler]
             access, tenants = self._gate.admit(route, named, headers)
+            ticket = self._admission.check(route.cost, access.key_id, tenants) if route.cost else None
         except ShoalError as error:
             self._context.observed.requests.add(name, status_of(error), perf_counter() - started)
             raise
-        request = Request(_NO_COLLECTION, point, b"", query_string, started, named, access, headers)
-        request.tenants = tenants
+        request = Request(_NO_COLLECTION, point, b"", query_string, started, named, access, headers, tenants)
+        request.ticket = ticket
         return Call(route.handler, request)
 
     async def answer(self, call: Call, body: bytes) -> Reply:
         """The reply to a request that was let in; an error is a reply too."""
         handler, request = call
+        observed = self._context.observed
         request.body = body
+        ticket = request.ticket
         try:
+            if request.query_string:
+                request.parameters()  # what one may be is the same for every route
+            if ticket is not None and not ticket.begin():
+                request.waited_s = await ticket.wait(request.deadline_s(self._context.limits))
             if not request.named or self._settle(request, request.named):
                 reply = await handler(self._context, request)
             else:
                 reply = await self._answer_for_alias(handler, request)
         except Exception as error:
-            reply = error_reply(error, request.started)
-        self._context.observed.requests.add(_ROUTE_NAMES[handler], reply.status, perf_counter() - request.started)
+            reply = error_reply(error, request.started, observed.log.id_for(request.headers))
+        except asyncio.CancelledError:
+            if ticket is not None:
+                ticket.leave(request.started, succeeded=False)
+            raise
+        if ticket is not None:
+            ticket.leave(request.started, succeeded=reply.status < 400)
+        ended, route = perf_counter(), _ROUTE_NAMES[handler]
+        observed.requests.add(route, reply.status, ended - request.started)
+        reply = observed.log.finish(request, reply, route, ended)
+        if observed.tracing is not None:
+            observed.tracing.record(request, reply, route, ended)
         return reply
+
+    def _on_level(self, degradation: Degradation) -> None:
+        self._context.cluster.allow_extras(degradation.allows_extras)
+        if self._context.cache is not None:
+            self._context.cache.pressed_staleness_s = degradation.allows_stale_ms / 1e3
 
     def _find(self, method: str, path: str, headers: Headers) -> tuple[Route, str, str]:
         """The route, its collection and its point. A stranger does not even learn which paths there are."""
@@ -239,12 +290,17 @@ class HttpApp:
         except ClientGone:
             return
         except Exception as error:
-            reply = error_reply(error, started)
+            request_id = given_id(scope["headers"])
+            reply = error_reply(error, started, request_id)
+            reply = with_id(reply, request_id) if request_id else reply
         else:
             reply = await self.answer(call, body)
-        length = (b"content-length", b"%d" % len(reply.body))
+        length = (b"content-length", b"%d" % reply.byte_count)
         headers = [(b"content-type", reply.content_type), length, *reply.headers]
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        if reply.stream is not None:
+            async for piece in reply.stream.pieces:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": reply.body})
 
 
@@ -267,6 +323,8 @@ def find_route(path: str) -> tuple[Methods, str, str]:
             return POINT_ROUTE, parts[2], point
         if folder == "index" and point:
             return INDEX_ROUTE, parts[2], point
+        if folder == "snapshots" and point and "/" not in point:
+            return SNAPSHOT_ROUTE, parts[2], point
     raise UnknownPath(f"Not found: there is no path {path[:200]}")
 
 

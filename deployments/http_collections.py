@@ -11,8 +11,8 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
-from cluster.api_keys import Role
 from cluster.requests import CollectionStatistics
+from deployments.http_access import sees
 from deployments.http_collection_config import settings_of_creation, shown_configuration
 from deployments.http_errors import ValidationFailed
 from deployments.http_indexes import payload_schema
@@ -32,13 +32,8 @@ _FLUSH_INTERVAL_S = 5
 
 async def list_collections(context: HttpContext, request: Request) -> Reply:
     """GET /collections: those that the caller may see"""
-    access = request.access
-    names = (
-        name
-        for name, state in context.cluster.state.collections.items()
-        if access.allows(Role.READ, name) or (state.owner_field is not None and access.tenants(Role.READ, name))
-    )
-    named = [{"name": name} for name in sorted(names)]
+    held = context.cluster.state.collections.items()
+    named = [{"name": name} for name, state in sorted(held) if sees(request.access, name, state)]
     return success(request, orjson.dumps({"collections": named}))
 
 
@@ -73,7 +68,7 @@ async def get_collection(context: HttpContext, request: Request) -> Reply:
     """
     collection = context.cluster.collection(request.collection)
     deadline_s, is_partial = request.deadline_s(context.limits), bool(request.tenants)
-    own_count = await context.cluster.count(request.collection, deadline_s) if is_partial else 0
+    own_count = (await context.cluster.count(request.collection, deadline_s)).count if is_partial else 0
     statistics = await context.cluster.statistics(request.collection._replace(tenants=()), deadline_s)
     point_count = sum(shard.point_count for shard in statistics)
     indexed_count = point_count - sum(shard.growing_count for shard in statistics)

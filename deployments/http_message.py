@@ -6,29 +6,33 @@ most requests carry none.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import NamedTuple
-from urllib.parse import parse_qsl
-
-import orjson
+from typing import TYPE_CHECKING, NamedTuple
 
 from cluster.api_keys import EVERYTHING, Access
-from cluster.requests import MissingShard
 from cluster.scope import Scope
 from cluster.search_times import SearchTimes
+from deployments.admission import Admission, Ticket
 from deployments.cluster_api import ClusterApi
+from deployments.http_coverage import MIN_COVERAGE_HEADER, fraction_of
+from deployments.http_parameters import parse_parameters, seconds_of
 from deployments.limits import LimitSettings
-from deployments.observability import Observed
-from shards.errors import InvalidRequest
+from deployments.result_cache import ResultCache
+from deployments.snapshot_settings import SnapshotSettings
 
 Headers = Iterable[tuple[bytes, bytes]]
 
+LEFT_S_MIN = 0.001
 JSON = b"application/json"
 TEXT = b"text/plain; charset=utf-8"
-MIN_COVERAGE_HEADER = b"shoal-min-coverage"
-FULL_COVERAGE = b'{"coverage":1.0}'
+_NONE: Mapping[str, str] = {}
+
+
+if TYPE_CHECKING:
+    from deployments.observability import Observed
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,12 @@ class HttpContext:
     observed: Observed
     routes: Mapping[str, Mapping[str, Handler]] = field(default_factory=dict)
     """Handlers by path template and method, for the API's description of itself."""
+    cache: ResultCache | None = None
+    """Of answers to queries; None where it is off."""
+    snapshots: SnapshotSettings = field(default_factory=SnapshotSettings)
+    admission: Admission = field(default_factory=Admission)
+    background: set[asyncio.Task[None]] = field(default_factory=set)
+    """What goes on although its request was answered."""
 
 
 @dataclass(slots=True)
@@ -62,57 +72,75 @@ class Request:
     tenants: tuple[str, ...] = ()
     times: SearchTimes | None = None
     """Of a search that was answered."""
+    ticket: Ticket | None = None
+    """Of a request for points: what it costs is charged to it."""
+    waited_s: float = 0.0
+    """How long it stood in line."""
+    degraded: tuple[str, ...] = ()
+    """What its answer did without, because the router was short of time; the answer says so."""
 
     def header(self, name: bytes) -> bytes:
         """A header's value, b"" where there is none; `name` in lower case."""
-        for held, value in self.headers:
-            # Most headers have another length, which is known without looking at them.
-            if len(held) == len(name) and held.lower() == name:
-                return value
-        return b""
+        return header_of(self.headers, name)
 
-    def parameters(self) -> dict[str, str]:
-        """The query parameters; of one that is repeated, the last."""
-        if not self.query_string:
-            return {}
-        return dict(parse_qsl(self.query_string.decode("latin-1"), keep_blank_values=True))
+    def parameters(self) -> Mapping[str, str]:
+        """The query parameters. Raises InvalidRequest (http_parameters.py)."""
+        return parse_parameters(self.query_string) if self.query_string else _NONE
 
     def deadline_s(self, limits: LimitSettings) -> float:
-        """`timeout` in seconds, or the default. Raises InvalidRequest where it is no positive number."""
+        """What is left of `timeout`, in seconds, or the default (whole: searches with equal ones can go as one). Raises
+        InvalidRequest where it is no positive number.
+        """
         text = self.parameters().get("timeout") if self.query_string else None
         if text is None:
             return limits.timeout_default_s
-        try:
-            seconds = float(text)
-        except ValueError:
-            seconds = 0.0
-        if not 0.0 < seconds <= limits.timeout_s_max:
-            raise InvalidRequest(
-                f"timeout={text[:40]} is not a number of seconds above 0 and at most {limits.timeout_s_max:g}"
-            )
-        return seconds
+        return max(LEFT_S_MIN, seconds_of(text, limits.timeout_s_max) - self.waited_s)
 
     def min_coverage(self) -> float:
         """The fraction of the shards that is enough for the caller: 1, unless the header says less."""
         text = self.header(MIN_COVERAGE_HEADER)
-        return _fraction(text) if text else 1.0
+        return fraction_of(text) if text else 1.0
 
-    def wait(self) -> bool:
-        """`wait`: false unless it is given as true."""
-        text = self.parameters().get("wait", "false")
-        if text not in ("true", "false"):
-            raise InvalidRequest(f"wait={text[:40]} is neither true nor false")
-        return text == "true"
+    def charge(self, cost: float) -> None:
+        """Say what the request costs as a whole (deployments/cost.py)."""
+        if self.ticket is not None:
+            self.ticket.charge(cost)
+
+    def wait(self, default: bool = False) -> bool:
+        """`wait`, or the default where it is not given."""
+        return self.parameters().get("wait", "true" if default else "false") == "true"
+
+
+class Stream(NamedTuple):
+    """A body of known length that comes in pieces, each asked for when the one before is on its way."""
+
+    byte_count: int
+    pieces: AsyncIterator[bytes]
 
 
 @dataclass(slots=True)
 class Reply:
-    """`headers` are sent besides content-type and content-length."""
+    """`headers` are sent besides content-type and content-length. With a `stream`, that is the body."""
 
     body: bytes
     status: int = 200
     content_type: bytes = JSON
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    stream: Stream | None = None
+
+    @property
+    def byte_count(self) -> int:
+        """Of the body."""
+        return len(self.body) if self.stream is None else self.stream.byte_count
+
+
+def header_of(headers: Headers, name: bytes) -> bytes:
+    """A header's value, b"" where there is none; `name` in lower case."""
+    for held, value in headers:
+        # Most headers have another length, which is known without looking at them.
+        if len(held) == len(name) and held.lower() == name:
+            return value
+    return b""
 
 
 Handler = Callable[[HttpContext, Request], Awaitable[Reply]]
@@ -130,22 +158,3 @@ def success(request: Request, result: bytes, shoal: bytes = b"") -> Reply:
     addition = b',"shoal":%b' % shoal if shoal else b""
     elapsed_s = perf_counter() - request.started
     return Reply(b'{"result":%b,"status":"ok","time":%.6f%b}' % (result, elapsed_s, addition))
-
-
-def coverage_json(coverage: float, missing: Sequence[MissingShard]) -> bytes:
-    """What `shoal` says of an answer: which fraction of the shards it is of, and which are not in it."""
-    if not missing:
-        return FULL_COVERAGE
-    named = [{"shard": one.shard_id, "reason": one.reason} for one in missing]
-    return b'{"coverage":%.4f,"missing":%b}' % (coverage, orjson.dumps(named))
-
-
-def _fraction(text: bytes) -> float:
-    try:
-        fraction = float(text)
-    except ValueError:
-        fraction = -1.0
-    if not 0.0 <= fraction <= 1.0:
-        shown = text[:40].decode("latin-1")
-        raise InvalidRequest(f"the header shoal-min-coverage is {shown!r}; it has to be a number from 0 to 1")
-    return fraction

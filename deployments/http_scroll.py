@@ -8,9 +8,11 @@ from typing import Any
 import orjson
 
 from cluster.requests import OrderBy, ScrollRequest
+from deployments.cost import read_cost
+from deployments.http_coverage import coverage_json
 from deployments.http_filters import encoded_filter, parse_key
 from deployments.http_json import dump, parse_body, records
-from deployments.http_message import HttpContext, Reply, Request, coverage_json, success
+from deployments.http_message import HttpContext, Reply, Request, success
 from deployments.http_models import OrderByBody, ScrollBody
 from deployments.http_payloads import canonical_path
 from deployments.limits import LimitSettings
@@ -32,6 +34,7 @@ async def scroll_points(context: HttpContext, request: Request) -> Reply:
     asked = _asked(body, context.limits)._replace(
         with_payload=selection.wanted, with_vectors=vectors.wanted, min_coverage=request.min_coverage()
     )
+    request.charge(read_cost(asked.limit, bool(asked.filter) or asked.order_by is not None))
     page = await context.cluster.scroll(request.collection, asked, request.deadline_s(context.limits))
     points = records(page.records, selection, vectors)
     if page.order_values is not None:

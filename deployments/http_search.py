@@ -7,17 +7,24 @@ are one call. Everything is validated before anything is searched.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from cluster.requests import MissingShard, ScrollRequest, SearchRequest
+from cluster.requests import MissingShard, ScrollRequest, SearchAnswer, SearchRequest
 from cluster.search_times import SearchTimes
+from cluster.tenant_guard import guard_of, narrowed
+from deployments.cache_key import Arrival
+from deployments.cost import read_cost, search_cost
+from deployments.degradation import lowered_ef
+from deployments.http_coverage import coverage_json
 from deployments.http_filters import NO_FILTER, encoded_filter
 from deployments.http_json import Point, dump, parse_body, records, scored_points, scores_of
-from deployments.http_message import HttpContext, Reply, Request, coverage_json, success
+from deployments.http_message import HttpContext, Reply, Request, success
 from deployments.http_models import LegacySearchBody, QueryBatchBody, QueryBody, SearchParameters, Unusual
 from deployments.http_vectors import pack_query, pack_vectors, query_vector, searched_vector
 from deployments.limits import LimitSettings
 from deployments.payload_selection import PayloadSelection, parse_selection
+from deployments.result_cache import Answer, Question
 from deployments.vector_selection import VectorSelection, parse_vector_selection
 from shards.batch import Vectors
 from shards.distance import prepare_vectors
@@ -48,12 +55,11 @@ class _Plan(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """The points that a query found; the rest as of a SearchAnswer."""
+    """Points, whatever they were found by; the rest as of a SearchAnswer."""
 
     points: list[Point]
     coverage: float
     missing: tuple[MissingShard, ...]
-    times: SearchTimes | None = None
 
 
 class _Shown(NamedTuple):
@@ -65,18 +71,15 @@ class _Shown(NamedTuple):
 
 async def query_points(context: HttpContext, request: Request) -> Reply:
     """POST /collections/{c}/points/query"""
-    body = parse_body(QueryBody, request.body)
-    found = await _search_one(context, request, body)
-    reply = success(request, b'{"points":%b}' % dump(found.points), coverage_json(found.coverage, found.missing))
-    return _timed(context, request, found.times, reply)
+    answer = await _answer(context, request, _QUERY)
+    reply = success(request, b'{"points":%b}' % answer.points, answer.shoal)
+    return _timed(context, request, answer.times, reply)
 
 
 async def search_points(context: HttpContext, request: Request) -> Reply:
     """POST /collections/{c}/points/search, the older form of a query by vector"""
-    legacy = parse_body(LegacySearchBody, request.body)
-    found = await _search_one(context, request, _as_query(legacy))
-    reply = success(request, dump(found.points), coverage_json(found.coverage, found.missing))
-    return _timed(context, request, found.times, reply)
+    answer = await _answer(context, request, _SEARCH)
+    return _timed(context, request, answer.times, success(request, answer.points, answer.shoal))
 
 
 async def query_points_batch(context: HttpContext, request: Request) -> Reply:
@@ -100,9 +103,11 @@ async def query_points_batch(context: HttpContext, request: Request) -> Reply:
             f"a batch asks for {hit_count} hits; the limit hits_per_request_max is {limits.hits_per_request_max}"
         )
     queries = [[] if body.query is None else query_vector(body.query) for body in bodies]
+    request.charge(sum(_cost(body, plan, spec) for body, plan in zip(bodies, plans, strict=True)))
     groups: dict[_Plan, list[int]] = {}
-    for place, plan in enumerate(plans):
+    for place, asked in enumerate(plans):
         if bodies[place].query is not None:
+            plan = _fitted(context, request, asked, spec)
             groups.setdefault(plan, []).append(place)
     requests = []
     for plan, places in groups.items():
@@ -119,9 +124,9 @@ async def query_points_batch(context: HttpContext, request: Request) -> Reply:
         distance = searched_vector(spec, plan.vector).distance
         for hits, found_scores, place in zip(answer.hits, scores_of(answer.hits, distance), places, strict=True):
             results[place]["points"] = scored_points(hits, found_scores, *shown[place])
-    reply = success(request, dump(results), coverage_json(*_least(said)))
-    last = max((answer.times for answer in answers if answer.times), key=lambda times: times.merged, default=None)
-    return _timed(context, request, last, reply)
+    reply = success(request, dump(results), _said(request, *_least(said)))
+    times = [answer.times for answer in answers if answer.times is not None]
+    return _timed(context, request, max(times, key=lambda one: one.merged, default=None), reply)
 
 
 def _pack_group(queries: list[list[float]], places: list[int], column: VectorColumn) -> Vectors:
@@ -129,25 +134,84 @@ def _pack_group(queries: list[list[float]], places: list[int], column: VectorCol
     return prepare_vectors(packed, column.distance, column.size, "query")
 
 
-async def _search_one(context: HttpContext, request: Request, body: QueryBody) -> _Found:
-    spec = context.cluster.collection(request.collection).spec
-    shown = _shown(body, spec)
-    plan = _plan(body, shown, context.limits)
-    if (min_coverage := request.min_coverage()) < 1.0:
-        plan = plan._replace(min_coverage=min_coverage)
+async def _answer(context: HttpContext, request: Request, form: _Form) -> Answer:
+    """The answer to one query, kept or searched."""
+    cache = context.cache
+    state = context.cluster.collection(request.collection)
+    if cache is None or request.min_coverage() < 1.0:  # what is kept is whole, and may have to wait for a shard
+        return await _searched(context, request, form.read(request.body))
+    arrival = Arrival(state, form.name, request.query_string, request.body, request.headers, request.tenants)
+    try:
+        return await cache.answer(arrival, lambda: _question_to_keep(context, request, form.read(request.body)))
+    except _NotKept as found:
+        return await _searched(context, request, found.body, found.question)
+
+
+class _NotKept(Exception):
+    """The answer is none for the cache: the body asks for nothing near (then there is no question), or it is searched with
+    less width than it will be at another time.
+    """
+
+    def __init__(self, body: QueryBody, question: Question | None = None) -> None:
+        super().__init__()
+        self.body = body
+        self.question = question
+
+
+def _question_to_keep(context: HttpContext, request: Request, body: QueryBody) -> Question:
     if body.query is None:
-        return await _first_points(context, request, plan, shown)
+        raise _NotKept(body)
+    question = _question(context, request, body)
+    if request.degraded:
+        raise _NotKept(body, question)
+    return question
+
+
+def _question(context: HttpContext, request: Request, body: QueryBody) -> Question:
+    state = context.cluster.collection(request.collection)
+    spec = state.spec
+    shown = _shown(body, spec)
+    plan = _plan(body, shown, context.limits)._replace(min_coverage=request.min_coverage())
+    request.charge(_cost(body, plan, spec))
+    plan = _fitted(context, request, plan, spec)
+    if request.tenants:
+        # Here already, not only where shards are asked: what an answer depends on is less then.
+        plan = plan._replace(filter=narrowed(plan.filter, guard_of(request.collection, state)))
     column = searched_vector(spec, plan.vector)
     vectors = pack_query(query_vector(body.query), column, "query")
-    deadline_s = request.deadline_s(context.limits)
-    answer = await context.cluster.search(request.collection, SearchRequest(vectors, *plan), deadline_s)
-    (found_scores,) = scores_of(answer.hits, column.distance)
-    points = scored_points(answer.hits[0], found_scores, *shown)
-    return _Found(points, answer.coverage, answer.missing, answer.times)
+
+    def write(answer: SearchAnswer) -> bytes:
+        (found_scores,) = scores_of(answer.hits, column.distance)
+        return dump(scored_points(answer.hits[0], found_scores, *shown))
+
+    return Question(SearchRequest(vectors, *plan), shown, write, request.deadline_s(context.limits))
+
+
+async def _searched(
+    context: HttpContext, request: Request, body: QueryBody, question: Question | None = None
+) -> Answer:
+    """The answer without a cache. `question`: the body's, where it was made already."""
+    if body.query is None:
+        spec = context.cluster.collection(request.collection).spec
+        shown = _shown(body, spec)
+        plan = _plan(body, shown, context.limits)._replace(min_coverage=request.min_coverage())
+        request.charge(_cost(body, plan, spec))
+        first = await _first_points(context, request, plan, shown)
+        return Answer(dump(first.points), coverage_json(first.coverage, first.missing), None)
+    question = question or _question(context, request, body)
+    answer = await context.cluster.search(request.collection, question.request, question.deadline_s)
+    return Answer(question.write(answer), _said(request, answer.coverage, answer.missing), answer.times)
+
+
+class _Form(NamedTuple):
+    """A form of a query's body."""
+
+    name: str
+    read: Callable[[bytes], QueryBody]
 
 
 def _timed(context: HttpContext, request: Request, times: SearchTimes | None, reply: Reply) -> Reply:
-    """The reply, which is made now; where its time went is counted."""
+    """The reply, which is made now; where its time went is counted, if anything was searched."""
     if times is not None:
         request.times = times
         context.observed.phases.observe(request.started, times)
@@ -190,6 +254,34 @@ def _plan(body: QueryBody, shown: _Shown, limits: LimitSettings, place: str = ""
     return _Plan(k, ef, exact, body.score_threshold, payload, vectors, offset, vector, encoded, 1.0)
 
 
+def _cost(body: QueryBody, plan: _Plan, spec: CollectionSpec) -> float:
+    if body.query is None:
+        return read_cost(plan.k + plan.offset, bool(plan.filter))
+    ef = plan.ef or spec.hnsw_of(searched_vector(spec, plan.vector)).ef_search
+    return search_cost(max(ef, plan.k + plan.offset), plan.exact, bool(plan.filter))
+
+
+def _fitted(context: HttpContext, request: Request, plan: _Plan, spec: CollectionSpec) -> _Plan:
+    """The plan as it is carried out: a router that is short of time gives less width to who asks for none, and says so."""
+    admission = context.admission
+    fraction = admission.degradation.ef_fraction
+    if fraction == 1.0 or plan.ef is not None or plan.exact:
+        return plan
+    usual = spec.hnsw_of(searched_vector(spec, plan.vector)).ef_search
+    ef = lowered_ef(usual, plan.k + plan.offset, fraction)
+    if ef == usual:
+        return plan
+    admission.counts.lowered_ef += 1
+    request.degraded = ("ef",)
+    return plan._replace(ef=ef)
+
+
+def _said(request: Request, coverage: float, missing: Sequence[MissingShard]) -> bytes:
+    """What an answer says of itself."""
+    said = coverage_json(coverage, missing)
+    return said if not request.degraded else b'%b,"degraded":%b}' % (said[:-1], dump(request.degraded))
+
+
 def _as_query(legacy: LegacySearchBody) -> QueryBody:
     vector, name = legacy.vector, UNNAMED
     if isinstance(vector, Unusual) and isinstance(vector.value, dict) and vector.value.keys() == {"name", "vector"}:
@@ -202,3 +294,7 @@ def _least(said: list[tuple[float, tuple[MissingShard, ...]]]) -> tuple[float, l
     """Of a batch: the worst coverage, and every shard that is missing in some of its answers, once."""
     missing = {one.shard_id: one for _, missing in said for one in missing}
     return min((coverage for coverage, _ in said), default=1.0), [missing[shard_id] for shard_id in sorted(missing)]
+
+
+_QUERY = _Form("query", lambda body: parse_body(QueryBody, body))
+_SEARCH = _Form("search", lambda body: _as_query(parse_body(LegacySearchBody, body)))

@@ -65,6 +65,12 @@ class NotSupported(InvalidRequest):
     code = "not_supported"
 
 
+class DamagedSnapshot(InvalidRequest):
+    """A snapshot that can't be recovered: its bytes are not what was written; the message names the file."""
+
+    code = "damaged_snapshot"
+
+
 class Unauthenticated(ShoalError):
     """The cluster asks for an API key, and the request has none that counts."""
 
@@ -101,6 +107,12 @@ class QueueFull(Overloaded):
     code = "queue_full"
 
 
+class RateLimited(Overloaded):
+    """The caller, its tenant, or all callers together have spent their tokens; the message names which."""
+
+    code = "rate_limited"
+
+
 class MemoryExhausted(Overloaded):
     code = "memory_exhausted"
 
@@ -120,6 +132,12 @@ class ShardUnavailable(Unavailable):
     """A shard can't answer now. The call may have run."""
 
     code = "shard_unavailable"
+
+
+class BreakerOpen(ShardUnavailable):
+    """A shard failed too often lately, and is left alone until probes of it are healthy. The call has not run."""
+
+    code = "breaker_open"
 
 
 class DeadlineExceeded(Unavailable):

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import logging
 from itertools import compress, count
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from shards import messages
 from shards.batch import Vectors
 from shards.errors import DeadlineExceeded, Internal, ShoalError
+from shards.generations import Stamp
 from shards.index import VectorIndex
 from shards.messages import SearchHead
 from shards.nearest import nearest
@@ -23,9 +24,14 @@ from shards.wire import Kind, encode_error, encode_frame
 log = logging.getLogger(__name__)
 
 
-def answer_awaited(
-    segments: list[VectorIndex], head: SearchHead, queries: Vectors, tickets: list[Ticket]
-) -> list[Any]:
+class Seen(NamedTuple):
+    """What a search looks at, and the moment of it."""
+
+    segments: list[VectorIndex]
+    stamp: Stamp
+
+
+def answer_awaited(seen: Seen, head: SearchHead, queries: Vectors, tickets: list[Ticket]) -> list[Any]:
     """The answers to those of the searches that somebody still waits for."""
     awaited, failures = [], []
     for ticket in tickets:
@@ -43,21 +49,19 @@ def answer_awaited(
         return failures
     if len(request_ids) < len(tickets):
         queries = queries[np.repeat(awaited, head.query_count)]
-    return failures + encoded_answers(segments, head, queries, request_ids)
+    return failures + encoded_answers(seen, head, queries, request_ids)
 
 
-def encoded_answers(
-    segments: list[VectorIndex], head: SearchHead, queries: Vectors, request_ids: list[int]
-) -> list[Any]:
+def encoded_answers(seen: Seen, head: SearchHead, queries: Vectors, request_ids: list[int]) -> list[Any]:
     """The answers, in one pass; `queries` are those of all requests, in their order."""
     try:
-        hits = nearest(segments, queries, head.plan, head.want)
+        hits = nearest(seen.segments, queries, head.plan, head.want)
         if len(request_ids) == 1:
-            return encode_frame(Kind.HITS, request_ids[0], messages.encode_hits(hits))
+            return encode_frame(Kind.HITS, request_ids[0], messages.encode_hits(hits, seen.stamp))
         buffers: list[Any] = []
         for start, request_id in zip(count(step=head.query_count), request_ids):
             part = hits.slice(start, start + head.query_count)
-            buffers += encode_frame(Kind.HITS, request_id, messages.encode_hits(part))
+            buffers += encode_frame(Kind.HITS, request_id, messages.encode_hits(part, seen.stamp))
         return buffers
     except Exception as error:
         return encoded_failures(error, request_ids)

@@ -35,6 +35,7 @@ from shards.errors import (
 from shards.filter_memo import matching
 from shards.filter_query import FilterQuery, filter_query
 from shards.filters.paths import parse_path
+from shards.generations import NO_STAMP, decode_asked, encode_stamps
 from shards.identity import ShardIdentity
 from shards.index import VectorIndex
 from shards.log_frame import LogOp, OpKind
@@ -45,9 +46,10 @@ from shards.point_writes import check_write, decode_point_write
 from shards.recall_probe import RecallProbe
 from shards.resident import Resident, read_resident
 from shards.scrolling import scroll
-from shards.search_answers import answer_awaited, as_shoal_error, encoded_answers, encoded_failures
+from shards.search_answers import Seen, answer_awaited, as_shoal_error, encoded_answers, encoded_failures
 from shards.server import ShardConnection
 from shards.settings import ShardSettings
+from shards.snapshot_requests import SHELF_KINDS, SnapshotRequests
 from shards.waiting_work import CalledOff, Ticket, WaitingWork, too_late
 from shards.wire import Frame, Kind
 
@@ -69,7 +71,12 @@ class ShardService:
     """Dispatches frames. `problem`: why the shard as a whole can't answer, or None."""
 
     def __init__(
-        self, identity: ShardIdentity, settings: ShardSettings, searchers: Executor, probe: RecallProbe
+        self,
+        identity: ShardIdentity,
+        settings: ShardSettings,
+        searchers: Executor,
+        probe: RecallProbe,
+        snapshots: SnapshotRequests,
     ) -> None:
         self.name = json.dumps({"shard_id": identity.shard_id, "cluster_id": identity.cluster_id}).encode()
         self.shard_id = identity.shard_id
@@ -82,6 +89,7 @@ class ShardService:
         self._searchers = searchers
         self._probe = probe
         self._waiting = WaitingWork()
+        self._snapshots = snapshots
         self._handlers: dict[Kind, Callable[[Hosted, memoryview, _Reply], None]] = {
             Kind.RETRIEVE: self._retrieve,
             Kind.COUNT: self._count,
@@ -96,6 +104,7 @@ class ShardService:
             Kind.BULK_PREPARE: self._bulk_prepare,
             Kind.BULK_COMMIT: self._bulk_commit,
             Kind.BULK_ABORT: self._bulk_abort,
+            Kind.SNAPSHOT_TAKE: self._take_snapshot,
         }
 
     def handle(self, frames: list[Frame], connection: ShardConnection) -> None:
@@ -125,14 +134,25 @@ class ShardService:
             if frame.kind is Kind.PING:
                 connection.answer(Kind.PONG, frame.request_id, [])
                 return
+            if frame.kind is Kind.GENERATIONS:
+                connection.answer(Kind.STAMPS, frame.request_id, self._stamps(bytes(frame.body)))
+                return
+            reply = _Reply(connection, frame)
+            if frame.kind in SHELF_KINDS:
+                self._check_well()
+                reply.when(*self._snapshots.answer(frame.kind, frame.body))
+                return
             target, rest = decode_target(frame.body)
-            self._handlers[frame.kind](self._hosted(target), rest, _Reply(connection, frame))
+            self._handlers[frame.kind](self._hosted(target), rest, reply)
         except Exception as error:
             connection.fail(frame.request_id, as_shoal_error(error))
 
-    def _hosted(self, target: Target) -> Hosted:
+    def _check_well(self) -> None:
         if self.problem is not None:
             raise ShardUnavailable(self.problem)
+
+    def _hosted(self, target: Target) -> Hosted:
+        self._check_well()
         hosted = self.hosted.get(target.uid)
         if hosted is None:
             if (problem := self.problems.get(target.uid)) is not None:
@@ -143,6 +163,19 @@ class ShardService:
                 f"the request's shard map has epoch {target.epoch}, shard {self.shard_id} has {hosted.epoch}"
             )
         return hosted
+
+    def _stamps(self, body: bytes) -> list[Any]:
+        """What a result cache asks: how the collections, or slots of them, stand; no stamp of what can't be searched here."""
+        stamps = []
+        for asked in decode_asked(body):
+            hosted = self.hosted.get(asked.uid)
+            if hosted is None or hosted.epoch != asked.epoch or self.problem is not None:
+                stamps.append(NO_STAMP)
+            elif asked.field:
+                stamps.append(hosted.collection.generations.stamp_of(asked.field, asked.slots))
+            else:
+                stamps.append(hosted.collection.generations.stamp)
+        return encode_stamps(stamps)
 
     # Searching
 
@@ -155,8 +188,8 @@ class ShardService:
             queries = messages.decode_queries(head, [frame.body for frame in group])
             self._probe.saw(collection, queries, head.plan)
             if len(queries) <= self._settings.inline_queries_max and head.plan.filter is None:
-                request_ids = [frame.request_id for frame in group]
-                connection.send(encoded_answers(collection.segments(), head, queries, request_ids))
+                seen = Seen(collection.segments(), collection.generations.stamp)
+                connection.send(encoded_answers(seen, head, queries, [frame.request_id for frame in group]))
             else:
                 tickets = self._take_tickets(head, group, connection)
                 self._search_on_thread(collection, head, queries, tickets).add_done_callback(
@@ -188,8 +221,9 @@ class ShardService:
     def _search_on_thread(
         self, collection: ShardCollection, head: SearchHead, queries: Vectors, tickets: list[Ticket]
     ) -> asyncio.Future[list[Any]]:
+        seen = Seen(collection.snapshot(), collection.generations.stamp)
         future = asyncio.get_running_loop().run_in_executor(
-            self._searchers, answer_awaited, collection.snapshot(), head, queries, tickets
+            self._searchers, answer_awaited, seen, head, queries, tickets
         )
 
         def leave(_: asyncio.Future[list[Any]]) -> None:
@@ -356,6 +390,11 @@ class ShardService:
         aborted = _run(load, load.abort)
         aborted.add_done_callback(lambda _: load.close())
         reply.when(aborted, lambda _: (Kind.WRITTEN, messages.encode_written(0)))
+
+    # Snapshots
+
+    def _take_snapshot(self, hosted: Hosted, body: memoryview, reply: _Reply) -> None:
+        reply.when(*self._snapshots.take(hosted.committer, messages.decode_json(body)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ PURE_MODULES = frozenset(
     {
         *("shards/batch.py", "shards/distance.py", "shards/errors.py", "shards/handshake.py", "shards/hits.py"),
         *(
+            "shards/generations.py",
             "shards/index.py",
             "shards/log_frame.py",
             "shards/memory.py",
@@ -41,11 +42,12 @@ PURE_MODULES = frozenset(
             "shards/nearest.py",
             "shards/op_history.py",
             "shards/point_ids.py",
+            "shards/slots.py",
         ),
         *("shards/report.py", "shards/scan.py", "shards/schema.py", "shards/settings.py"),
         *("shards/filter_memo.py", "shards/filter_plan.py", "shards/filter_query.py", "shards/field_schema.py"),
         *("shards/point_change.py", "shards/tenant_names.py", "shards/vector_layout.py", "shards/wire.py"),
-        *("cluster/aliases.py", "cluster/collection_settings.py"),
+        *("cluster/aliases.py", "cluster/breaker.py", "cluster/collection_settings.py"),
         *(
             f"shards/filters/{name}.py"
             for name in (
@@ -78,10 +80,27 @@ PURE_MODULES = frozenset(
             "cluster/scope.py",
             "cluster/shard_map.py",
             "cluster/slots.py",
+            "cluster/snapshot_archive.py",
+            "cluster/snapshot_model.py",
             "cluster/state.py",
             "cluster/tenant_guard.py",
         ),
-        *("cluster/histogram.py", "cluster/search_times.py", "deployments/openapi_words.py"),
+        *("cluster/histogram.py", "cluster/search_times.py"),
+        *(
+            f"deployments/{name}.py"
+            for name in (
+                *(
+                    "adaptive",
+                    "admission_settings",
+                    "cache_counts",
+                    "cache_key",
+                    "cache_policy",
+                    "cache_settings",
+                    "cost",
+                ),
+                *("degradation", "openapi_words", "token_bucket", "waiting_line"),
+            )
+        ),
     }
 )
 PURE_THIRD_PARTY = frozenset({"google_crc32c", "numpy", "orjson", "pydantic", "pyroaring"})

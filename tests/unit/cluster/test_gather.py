@@ -234,7 +234,9 @@ def test_when_one_of_two_fails_the_other_is_waited_for() -> None:
 
 def test_in_trouble_the_budgets_are_halved() -> None:
     hedging = Hedging(2)
-    gather = Gather(range(4), 100.0, 110.0, Policy(8.0, budget_factor=0.5), GatherCounts(), {}, hedging)
+    gather = Gather(
+        range(4), 100.0, 110.0, Policy(8.0, budget_factor=lambda shard_id: 0.5), GatherCounts(), {}, hedging
+    )
     gather.start()
     assert hedging.budget.tokens == 0.5 * 0.05 * 4
     gather.on_failure(0, AWAY, 100.0, replica=0)

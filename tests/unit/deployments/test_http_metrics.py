@@ -83,6 +83,14 @@ def test_collections_and_shards_are_described(client: AsgiClient, cluster: FakeC
     assert found["shoal_shard_up"] == [({"shard": "0"}, 1)]
     assert found["shoal_shard_memory_used_bytes"] == [({"shard": "0"}, 7)]
     assert "shoal_shard_memory_limit_bytes" not in found
+    (admitted,) = found["shoal_admission_admitted_total"]
+    assert admitted[1] == 1
+    assert {labels["reason"]: value for labels, value in found["shoal_admission_refused_total"]} == {
+        "full": 0,
+        "late": 0,
+        **{f"rate_{kind}": 0 for kind in ("system", "tenant", "key")},
+    }
+    assert [(labels["shard"], value) for labels, value in found["shoal_shard_breaker_open"]] == [("0", 0)]
 
 
 def test_what_does_not_answer_is_left_out_and_said(client: AsgiClient, cluster: FakeCluster) -> None:
@@ -100,8 +108,8 @@ def test_names_are_escaped(cluster: FakeCluster) -> None:
 def test_searches_are_told_by_phase_and_shard(tmp_path: Path) -> None:
     with serving_cluster(tmp_path, shard_count=2) as url, ClusterClient(url) as client:
         client.call("PUT", "/collections/words", {"vectors": {"size": 2, "distance": "Dot"}})
-        for _ in range(3):
-            client.call("POST", "/collections/words/points/query", {"query": [1.0, 2.0]})
+        for number in range(3):  # different ones: a kept answer has no phases
+            client.call("POST", "/collections/words/points/query", {"query": [1.0, number]})
         client.call("POST", "/collections/words/points/query/batch", {"searches": [{"query": [1.0, 2.0]}] * 5})
         with urlopen(f"{url}/metrics") as answer:
             found = samples(answer.read().decode())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -17,10 +17,12 @@ from cluster.scope import Scope
 from deployments import http_protocol
 from deployments.http_access import Headers
 from deployments.http_errors import UnknownPath
-from deployments.http_message import Call, HttpContext, Reply, Request
+from deployments.http_message import Call, HttpContext, Reply, Request, Stream
+from shards.errors import ShardUnavailable
 
 DEADLINE_S = 10.0
 NO_CONTEXT: Any = None
+STREAMED, PIECE = 40_000_000, 1_000_000
 
 
 class EchoApp:
@@ -32,17 +34,34 @@ class EchoApp:
         self.release = asyncio.Event()
         self.cancelled = asyncio.Event()
         self.started = asyncio.Event()
+        self.given_bytes = 0
 
     def admit(self, method: str, path: str, query_string: bytes, headers: Headers, started: float) -> Call:
         self.headers = list(headers)
         if "refused" in path:
             raise UnknownPath("refused before its body came")
 
+        if "stream" in path:
+            return Call(self.stream, Request(Scope(path), "", b"", query_string, started))
+
         async def echo(_: HttpContext, request: Request) -> Reply:
             text = f"{method} {path} {query_string.decode()} {len(request.body)}"
             return Reply(text.encode(), headers=((b"x-echo", b"1"),))
 
         return Call(echo, Request(Scope(path), "", b"", query_string, started))
+
+    async def stream(self, _: HttpContext, request: Request) -> Reply:
+        """STREAMED bytes; `cut` in the path lets it fail in the middle."""
+
+        async def pieces() -> AsyncIterator[bytes]:
+            for number in range(STREAMED // PIECE):
+                if "cut" in request.collection.name and number == 3:
+                    raise ShardUnavailable("the shard has gone")
+                self.given_bytes += PIECE
+                yield b"%d" % (number % 10) * PIECE
+            self.release.set()
+
+        return Reply(b"", content_type=b"application/x-tar", stream=Stream(STREAMED, pieces()))
 
     async def answer(self, call: Call, body: bytes) -> Reply:
         handler, request = call
@@ -84,12 +103,12 @@ class Client:
 Scenario = Callable[[Client, EchoApp, ServerState], Awaitable[None]]
 
 
-def run(scenario: Scenario, ongoing_max: int = 100) -> None:
+def run(scenario: Scenario, ongoing_max: int = 100, bodies_bytes_max: int = 1_000_000) -> None:
     """The scenario against a server that has the app registered."""
 
     async def main() -> None:
         app, state = EchoApp(), ServerState()
-        http_protocol.register(app, ongoing_max)
+        http_protocol.register(app, ongoing_max, bodies_bytes_max)
         config = uvicorn.Config(serve_app, lifespan="off", log_config=None, access_log=False)
         loop = asyncio.get_running_loop()
         made: Any = http_protocol.protocol_class(HttpToolsProtocol, loop)
@@ -99,6 +118,9 @@ def run(scenario: Scenario, ongoing_max: int = 100) -> None:
         async with asyncio.timeout(DEADLINE_S):
             await scenario(Client(reader, writer), app, state)
         writer.close()
+        while state.connections or state.tasks:  # noqa: ASYNC110  # uvicorn's own sets
+            await asyncio.sleep(0.001)
+        assert http_protocol._Registered.bodies.held_bytes == 0, "every body was given back"
         server.close()
 
     try:
@@ -256,6 +278,38 @@ def test_more_than_the_router_works_on_at_once_is_refused() -> None:
     run(scenario, ongoing_max=1)
 
 
+def test_bodies_that_have_no_room_are_refused_and_give_it_back() -> None:
+    async def scenario(client: Client, app: EchoApp, state: ServerState) -> None:
+        bodies = http_protocol._Registered.bodies
+        client.writer.write(post("/slow", bytes(60_000)))
+        await app.started.wait()
+        assert bodies.held_bytes == 60_000
+        other = Client(*await asyncio.open_connection(*client.writer.get_extra_info("peername")))
+        status, headers, body = await other.ask(post("/x", bytes(50_000)))
+        assert (status, headers["retry-after"]) == (503, "1")
+        assert b"(admission.body_bytes_max): try again later" in body
+        assert bodies.held_bytes == 60_000
+        assert (await other.ask(post("/x", bytes(40_000))))[0] == 200
+        other.writer.write(post("/gone", bytes(40_000))[:-1])
+        while bodies.held_bytes < 99_999:  # noqa: ASYNC110  # bytes on their way have no event
+            await asyncio.sleep(0.001)
+        other.writer.transport.abort()
+        app.release.set()
+        assert (await client.reply())[0] == 200
+
+    run(scenario, bodies_bytes_max=100_000)
+
+
+def test_a_refusal_takes_its_turn_among_pipelined_requests() -> None:
+    async def scenario(client: Client, app: EchoApp, state: ServerState) -> None:
+        client.writer.write(post("/slow") + post("/refused", b"xy") + post("/c") + post("/refused"))
+        await app.started.wait()
+        app.release.set()
+        assert [(await client.reply())[0] for _ in range(4)] == [200, 404, 200, 404]
+
+    run(scenario)
+
+
 def test_a_graceful_end_lets_a_request_finish_and_closes_idle_connections() -> None:
     async def scenario(client: Client, app: EchoApp, state: ServerState) -> None:
         idle = Client(*await asyncio.open_connection(*client.writer.get_extra_info("peername")))
@@ -288,3 +342,44 @@ def test_without_an_app_or_on_another_loop_the_usual_class_stays() -> None:
         asyncio.run(main())
     finally:
         http_protocol._Registered.app = None
+
+
+def test_a_stream_waits_for_its_reader_and_the_next_request_for_it() -> None:
+    async def scenario(client: Client, app: EchoApp, state: ServerState) -> None:
+        client.writer.write(post("/stream") + post("/x"))
+        for _ in range(2000):
+            await asyncio.sleep(0)
+        assert 0 < app.given_bytes < STREAMED, "what nobody reads is not asked for"
+        status, headers, body = await client.reply()
+        assert (status, headers["content-length"], headers["content-type"]) == (
+            200,
+            str(STREAMED),
+            "application/x-tar",
+        )
+        assert body == b"".join(b"%d" % (number % 10) * PIECE for number in range(STREAMED // PIECE))
+        assert (await client.reply())[2] == b"POST /x  0"
+
+    run(scenario)
+
+
+def test_a_stream_that_fails_ends_the_connection_before_its_length() -> None:
+    async def scenario(client: Client, app: EchoApp, state: ServerState) -> None:
+        client.writer.write(post("/stream/cut"))
+        with pytest.raises(asyncio.IncompleteReadError) as caught:
+            await client.reply()
+        assert len(caught.value.partial) == 3 * PIECE
+
+    run(scenario)
+
+
+def test_a_client_that_goes_away_ends_its_stream() -> None:
+    async def scenario(client: Client, app: EchoApp, state: ServerState) -> None:
+        client.writer.write(post("/stream"))
+        await client.reader.readuntil(b"\r\n\r\n")
+        (task,) = state.tasks
+        client.writer.transport.abort()
+        await asyncio.wait([task])
+        assert app.given_bytes < STREAMED
+        assert not state.connections
+
+    run(scenario)

@@ -26,6 +26,8 @@ from shards.scrolling import ScrollPlan
 from shards.server import ShardConnection
 from shards.service import Hosted, ShardService
 from shards.settings import ShardSettings
+from shards.snapshot_requests import SnapshotRequests
+from shards.snapshot_shelf import SnapshotShelf
 from shards.upkeep import Builders
 from shards.waiting_work import CalledOff, Ticket, WaitingWork
 from shards.wire import Frame, FrameReader, Kind, decode_error
@@ -62,7 +64,8 @@ class Shard:
     ) -> None:
         settings = ShardSettings(inline_queries_max=0)
         probe = RecallProbe(threads, time.monotonic)
-        self.service = ShardService(ShardIdentity("cluster", 0, "node"), settings, searcher, probe)
+        snapshots = SnapshotRequests(SnapshotShelf(collection.folder.parent), threads)
+        self.service = ShardService(ShardIdentity("cluster", 0, "node"), settings, searcher, probe, snapshots)
         self.committer = Committer(collection, Builders(threads, threads), self.service.memory)
         self.service.hosted[TARGET.uid] = Hosted(collection, 1, self.committer)
         self.go = threading.Event()

@@ -18,6 +18,7 @@ from cluster.merge import merge_hits
 from cluster.paging import merge_pages
 from cluster.requests import (
     CollectionStatistics,
+    Origin,
     QueryHits,
     Record,
     ScrollPage,
@@ -37,11 +38,13 @@ from shards.distance import Distance, passes_threshold, scores
 from shards.errors import ShoalError
 from shards.filter_query import filter_query
 from shards.filters.paths import parse_path
+from shards.hits import HitLists
 from shards.index import SearchPlan
 from shards.lookup import Which
 from shards.nearest import Want
 from shards.point_ids import key_array, key_list
 from shards.scrolling import Order, ScrollPlan
+from shards.vector_layout import VectorColumn
 from shards.wire import Kind
 
 
@@ -55,9 +58,10 @@ class _SearchKey(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """What one query found, and when; `times` is shared by all queries that left together."""
+    """What one query found, from what it was merged, and when; `times` is shared by all queries that left together."""
 
     hits: QueryHits
+    origin: Origin
     times: tuple[FanOutTimes, float, float]
 
 
@@ -126,7 +130,8 @@ class PointReads(ShardCalls):
         key = _SearchKey(scope_of(about), request.vectors.shape[1], request[1:], deadline_s)
         entered = perf_counter()
         found = await self._searches.search(key, request.vectors)
-        return SearchAnswer([one.hits for one in found], 1.0, SearchTimes(entered, *found[0].times))
+        times = SearchTimes(entered, *found[0].times)
+        return SearchAnswer([one.hits for one in found], 1.0, times, [one.origin for one in found])
 
     async def silent_shards(self, deadline_s: float) -> dict[int, ShoalError]:
         """What became of a ping of every shard, of those that did not answer it."""
@@ -153,23 +158,34 @@ class PointReads(ShardCalls):
     ) -> list[_Found]:
         times = FanOutTimes(perf_counter())
         encoded = narrowed(request.filter, guard) if guard else request.filter
-        spec = collection.spec
-        number = spec.layout.number_of(request.vector)
-        column = spec.layout.columns[number]
-        ef = request.ef or spec.hnsw_of(column).ef_search
-        query = filter_query(encoded) if encoded else None
-        plan = SearchPlan(request.k + request.offset, ef, request.exact, number, query)
-        want = Want(request.with_payload, request.with_vectors)
-        body = messages.encode_search(target_of(collection), plan, want, request.vectors)
+        column, body = search_of(collection, request._replace(filter=encoded) if guard else request)
         bodies = dict.fromkeys(shards_asked(collection, encoded), body)
         replies = await self._ask(ShardRequest(Kind.SEARCH, bodies, messages.decode_hits, times), deadline_s)
         answered_at = perf_counter()
         answered()
-        hits = merge_hits(list(replies.values()), request.k, request.offset)
-        if request.score_threshold is not None:
-            hits = [_cut_at_threshold(one, request.score_threshold, column.distance) for one in hits]
+        hits = merged(replies, request, column.distance)
         common = (times, answered_at, perf_counter())
-        return [_Found(one, common) for one in hits]
+        return [_Found(one, Origin(replies, query), common) for query, one in enumerate(hits)]
+
+
+def search_of(collection: CollectionState, request: SearchRequest) -> tuple[VectorColumn, list[Any]]:
+    """The vector that a search compares, and its frame's body, the same for every shard. Raises InvalidRequest, BadFilter."""
+    spec = collection.spec
+    number = spec.layout.number_of(request.vector)
+    column = spec.layout.columns[number]
+    ef = request.ef or spec.hnsw_of(column).ef_search
+    query = filter_query(request.filter) if request.filter else None
+    plan = SearchPlan(request.k + request.offset, ef, request.exact, number, query)
+    want = Want(request.with_payload, request.with_vectors)
+    return column, messages.encode_search(target_of(collection), plan, want, request.vectors)
+
+
+def merged(replies: Mapping[int, HitLists], request: SearchRequest, distance: Distance) -> list[QueryHits]:
+    """What each query of a search found over all of its shards."""
+    hits = merge_hits(list(replies.values()), request.k, request.offset)
+    if request.score_threshold is None:
+        return hits
+    return [_cut_at_threshold(one, request.score_threshold, distance) for one in hits]
 
 
 def _records_in_order(replies: Mapping[int, Any], keys: list[int], with_vectors: bool) -> list[Record]:

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 from cluster.search_times import SearchTimes
 from shards.batch import Vectors
+from shards.generations import Asked
+from shards.hits import HitLists
 from shards.vector_layout import UNNAMED
 
 
@@ -59,15 +61,30 @@ class QueryHits(NamedTuple):
         )
 
 
+class Footprint(NamedTuple):
+    """What an answer depends on: these shards' parts of a collection, or only slots of them, by the texts of a field."""
+
+    asked: Asked
+    shard_ids: tuple[int, ...]
+
+
+class Origin(NamedTuple):
+    """What a query's hits were merged from: the shards' answers, each to several queries, and which of them it is."""
+
+    replies: Mapping[int, HitLists]
+    query: int
+
+
 @dataclass(frozen=True, slots=True)
 class SearchAnswer:
     """Merged hits of each query, offset applied. `coverage`: the fraction of the collection's shards that answered, 0
-    to 1. `times`: when it was where; None where nobody took them.
+    to 1. `times`: when it was where; None where nobody took them. `origins`: of each query, where shards were asked.
     """
 
     hits: list[QueryHits]
     coverage: float
     times: SearchTimes | None = None
+    origins: Sequence[Origin] = ()
 
 
 @dataclass(frozen=True, slots=True)

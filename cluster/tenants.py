@@ -93,15 +93,21 @@ def tenants_of(node: Node, field: JsonPath) -> frozenset[str] | None:
     return min(filter(None, found), key=len, default=None)
 
 
+def slots_asked(collection: CollectionState, encoded_filter: bytes) -> tuple[int, ...] | None:
+    """The slots that hold every point that matches (b"": any point), ascending; None: any slot may. Raises BadFilter,
+    LimitExceeded.
+    """
+    if collection.tenant_field is None or not encoded_filter:
+        return None
+    names = tenants_of(filter_query(encoded_filter).node, parse_path(collection.tenant_field))
+    return None if names is None else tuple(sorted({slot_of_name(name) for name in names}))
+
+
 def shards_asked(collection: CollectionState, encoded_filter: bytes) -> tuple[int, ...]:
     """The shards that may hold a point that matches (b"": any point). Raises BadFilter, LimitExceeded."""
     shard_map = collection.shard_map
-    if collection.tenant_field is None or not encoded_filter:
-        return shard_map.shard_ids
-    names = tenants_of(filter_query(encoded_filter).node, parse_path(collection.tenant_field))
-    if names is None:
-        return shard_map.shard_ids
-    return tuple(sorted({int(shard_map.owners[slot_of_name(name)]) for name in names}))
+    slots = slots_asked(collection, encoded_filter)
+    return shard_map.shard_ids if slots is None else tuple(sorted({int(shard_map.owners[slot]) for slot in slots}))
 
 
 def checked_change(change: PointChange, field: str | None) -> PointChange:

@@ -7,7 +7,7 @@ in have been checked and prepared (`shards.distance.prepare_vectors`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from cluster.aliases import AliasAction
@@ -25,6 +25,8 @@ from cluster.requests import (
     WriteReceipt,
 )
 from cluster.scope import Named
+from cluster.snapshot_model import SnapshotContent, SnapshotDescription
+from cluster.snapshot_recovery import Recovery
 from cluster.state import ClusterState, CollectionState
 from shards.batch import PointBatch
 from shards.errors import ShoalError
@@ -50,6 +52,38 @@ class CatalogueApi(Protocol):
 
     async def change_keys(self, change: KeyChange, deadline_s: float) -> None:
         """Add, revoke or forget API keys."""
+        ...
+
+
+class SnapshotApi(Protocol):
+    """Snapshots. `deadline_s` is for each step of them. `cluster.snapshot_recovery.SnapshotRecovery` is the real one."""
+
+    async def create(self, about: Named, deadline_s: float) -> SnapshotDescription:
+        """Raises NotFound."""
+        ...
+
+    async def list_of(self, collection: str, deadline_s: float) -> list[SnapshotDescription]:
+        """Of collections of this name, oldest first. Raises NotFound where there is neither."""
+        ...
+
+    async def find(self, collection: str, name: str, deadline_s: float) -> SnapshotDescription:
+        """Raises NotFound."""
+        ...
+
+    def archive(self, content: SnapshotContent, deadline_s: float) -> AsyncIterator[bytes]:
+        """The snapshot as one file."""
+        ...
+
+    async def delete(self, collection: str, name: str, deadline_s: float) -> None:
+        """Raises NotFound."""
+        ...
+
+    async def recover(self, recovery: Recovery, name: str, deadline_s: float) -> None:
+        """Make a collection of a snapshot, all or nothing. Raises NotFound, InvalidRequest, DamagedSnapshot."""
+        ...
+
+    async def recover_archive(self, recovery: Recovery, chunks: AsyncIterator[bytes], deadline_s: float) -> None:
+        """The same, of a snapshot that is one file."""
         ...
 
 
@@ -126,6 +160,9 @@ class ClusterApi(PointReads, PointWrites, Protocol):
 
     @property
     def catalogue(self) -> CatalogueApi: ...
+
+    @property
+    def snapshots(self) -> SnapshotApi: ...
 
     def collection(self, about: Named) -> CollectionState:
         """By its name or an alias. Raises NotFound, and Conflict where the scope means one that was replaced."""

@@ -18,7 +18,10 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from deployments.cache_settings import CacheSettings
 from deployments.limits import LimitSettings
+from deployments.log_settings import LogSettings, TracingSettings
+from deployments.snapshot_settings import SnapshotSettings
 from shards.errors import InvalidRequest
 from shards.settings import ShardSettings
 
@@ -62,7 +65,11 @@ class Settings(_Frozen):
     cluster: ClusterSettings = ClusterSettings()
     shards: ShardSettings = ShardSettings()
     router: RouterSettings = RouterSettings()
+    cache: CacheSettings = CacheSettings()
     limits: LimitSettings = LimitSettings()
+    log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
+    snapshots: SnapshotSettings = SnapshotSettings()
 
 
 class AppArgs(_Frozen):
@@ -76,7 +83,11 @@ class AppArgs(_Frozen):
     shard_count: int | None = None
     shards: ShardSettings = ShardSettings()
     router: RouterSettings = RouterSettings()
+    cache: CacheSettings = CacheSettings()
     limits: LimitSettings = LimitSettings()
+    log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
+    snapshots: SnapshotSettings = SnapshotSettings()
 
 
 def load_settings(

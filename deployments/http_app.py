@@ -31,6 +31,7 @@ from deployments import (
     http_scroll,
     http_search,
     http_service,
+    http_snapshots,
     http_vector_writes,
 )
 from deployments.cluster_api import ClusterApi
@@ -39,6 +40,8 @@ from deployments.http_errors import BodyTooLarge, MissingPoint, UnknownPath, Wro
 from deployments.http_message import Call, Handler, Headers, HttpContext, Reply, Request
 from deployments.limits import LimitSettings
 from deployments.observability import Observed, observe
+from deployments.router_log import given_id, with_id
+from deployments.router_parts import PLAIN, RouterParts
 from shards.errors import NotFound, ShoalError
 
 Message = MutableMapping[str, Any]
@@ -104,6 +107,11 @@ COLLECTION_ROUTES: dict[str, Methods] = {
     "points/query": {"POST": _points(http_search.query_points, READ)},
     "points/query/batch": {"POST": _points(http_search.query_points_batch, READ)},
     "points/search": {"POST": _points(http_search.search_points, READ)},
+    "snapshots": {
+        "GET": Route(http_snapshots.list_snapshots, READ),
+        "POST": Route(http_snapshots.create_snapshot, ADMIN),
+    },
+    "snapshots/recover": {"PUT": Route(http_snapshots.recover_snapshot, ADMIN)},
 }
 """By what follows `/collections/{c}/`, each with the role that it needs over that collection."""
 ALIASES_ROUTE: Methods = {
@@ -115,6 +123,11 @@ POINT_ROUTE: Methods = {"GET": _points(http_points.get_point, READ)}
 """`/collections/{c}/points/{id}`"""
 INDEX_ROUTE: Methods = {"DELETE": Route(http_indexes.delete_index, WRITE)}
 """`/collections/{c}/index/{field}`"""
+SNAPSHOT_ROUTE: Methods = {
+    "GET": Route(http_snapshots.get_snapshot, READ),
+    "DELETE": Route(http_snapshots.delete_snapshot, ADMIN),
+}
+"""`/collections/{c}/snapshots/{name}`"""
 
 
 ALL_ROUTES: dict[str, Methods] = {
@@ -123,6 +136,7 @@ ALL_ROUTES: dict[str, Methods] = {
     "/collections/aliases": {"POST": ALIASES_ROUTE["POST"]},
     "/collections/{collection}/points/{id}": POINT_ROUTE,
     "/collections/{collection}/index/{field}": INDEX_ROUTE,
+    "/collections/{collection}/snapshots/{name}": SNAPSHOT_ROUTE,
 }
 """By path template: what requests are counted by, and what the API says of itself."""
 _HANDLERS = {
@@ -144,10 +158,17 @@ class HttpApp:
     """ASGI 3. One per router, on its event loop."""
 
     def __init__(
-        self, cluster: ClusterApi, limits: LimitSettings, shoal_version: str, own_key: str | None = None
+        self,
+        cluster: ClusterApi,
+        limits: LimitSettings,
+        shoal_version: str,
+        own_key: str | None = None,
+        parts: RouterParts = PLAIN,
     ) -> None:
         """`own_key`: the data folder's (`cluster.api_keys.local_key`)."""
-        self._context = HttpContext(cluster, limits, shoal_version, observe(cluster), routes=_HANDLERS)
+        observed = observe(cluster, parts.observe, shoal_version)
+        kept = parts.cache, parts.snapshots
+        self._context = HttpContext(cluster, limits, shoal_version, observed, _HANDLERS, *kept)
         self._gate = Gate(cluster, own_key)
 
     @property
@@ -179,6 +200,7 @@ class HttpApp:
     async def answer(self, call: Call, body: bytes) -> Reply:
         """The reply to a request that was let in; an error is a reply too."""
         handler, request = call
+        observed = self._context.observed
         request.body = body
         try:
             if request.query_string:
@@ -188,8 +210,12 @@ class HttpApp:
             else:
                 reply = await self._answer_for_alias(handler, request)
         except Exception as error:
-            reply = error_reply(error, request.started)
-        self._context.observed.requests.add(_ROUTE_NAMES[handler], reply.status, perf_counter() - request.started)
+            reply = error_reply(error, request.started, observed.log.id_for(request.headers))
+        ended, route = perf_counter(), _ROUTE_NAMES[handler]
+        observed.requests.add(route, reply.status, ended - request.started)
+        reply = observed.log.finish(request, reply, route, ended)
+        if observed.tracing is not None:
+            observed.tracing.record(request, reply, route, ended)
         return reply
 
     def _find(self, method: str, path: str, headers: Headers) -> tuple[Route, str, str]:
@@ -240,12 +266,17 @@ class HttpApp:
         except ClientGone:
             return
         except Exception as error:
-            reply = error_reply(error, started)
+            request_id = given_id(scope["headers"])
+            reply = error_reply(error, started, request_id)
+            reply = with_id(reply, request_id) if request_id else reply
         else:
             reply = await self.answer(call, body)
-        length = (b"content-length", b"%d" % len(reply.body))
+        length = (b"content-length", b"%d" % reply.byte_count)
         headers = [(b"content-type", reply.content_type), length, *reply.headers]
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        if reply.stream is not None:
+            async for piece in reply.stream.pieces:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": reply.body})
 
 
@@ -268,6 +299,8 @@ def find_route(path: str) -> tuple[Methods, str, str]:
             return POINT_ROUTE, parts[2], point
         if folder == "index" and point:
             return INDEX_ROUTE, parts[2], point
+        if folder == "snapshots" and point and "/" not in point:
+            return SNAPSHOT_ROUTE, parts[2], point
     raise UnknownPath(f"Not found: there is no path {path[:200]}")
 
 

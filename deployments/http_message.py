@@ -6,10 +6,11 @@ most requests carry none.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cluster.api_keys import EVERYTHING, Access
 from cluster.scope import Scope
@@ -17,13 +18,18 @@ from cluster.search_times import SearchTimes
 from deployments.cluster_api import ClusterApi
 from deployments.http_parameters import parse_parameters, seconds_of
 from deployments.limits import LimitSettings
-from deployments.observability import Observed
+from deployments.result_cache import ResultCache
+from deployments.snapshot_settings import SnapshotSettings
 
 Headers = Iterable[tuple[bytes, bytes]]
 
 JSON = b"application/json"
 TEXT = b"text/plain; charset=utf-8"
 _NONE: Mapping[str, str] = {}
+
+
+if TYPE_CHECKING:
+    from deployments.observability import Observed
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,11 @@ class HttpContext:
     observed: Observed
     routes: Mapping[str, Mapping[str, Handler]] = field(default_factory=dict)
     """Handlers by path template and method, for the API's description of itself."""
+    cache: ResultCache | None = None
+    """Of answers to queries; None where it is off."""
+    snapshots: SnapshotSettings = field(default_factory=SnapshotSettings)
+    background: set[asyncio.Task[None]] = field(default_factory=set)
+    """What goes on although its request was answered."""
 
 
 @dataclass(slots=True)
@@ -60,11 +71,7 @@ class Request:
 
     def header(self, name: bytes) -> bytes:
         """A header's value, b"" where there is none; `name` in lower case."""
-        for held, value in self.headers:
-            # Most headers have another length, which is known without looking at them.
-            if len(held) == len(name) and held.lower() == name:
-                return value
-        return b""
+        return header_of(self.headers, name)
 
     def parameters(self) -> Mapping[str, str]:
         """The query parameters. Raises InvalidRequest (http_parameters.py)."""
@@ -75,19 +82,41 @@ class Request:
         text = self.parameters().get("timeout") if self.query_string else None
         return limits.timeout_default_s if text is None else seconds_of(text, limits.timeout_s_max)
 
-    def wait(self) -> bool:
-        """`wait`: false unless it is given as true."""
-        return self.parameters().get("wait") == "true"
+    def wait(self, default: bool = False) -> bool:
+        """`wait`, or the default where it is not given."""
+        return self.parameters().get("wait", "true" if default else "false") == "true"
+
+
+class Stream(NamedTuple):
+    """A body of known length that comes in pieces, each asked for when the one before is on its way."""
+
+    byte_count: int
+    pieces: AsyncIterator[bytes]
 
 
 @dataclass(slots=True)
 class Reply:
-    """`headers` are sent besides content-type and content-length."""
+    """`headers` are sent besides content-type and content-length. With a `stream`, that is the body."""
 
     body: bytes
     status: int = 200
     content_type: bytes = JSON
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    stream: Stream | None = None
+
+    @property
+    def byte_count(self) -> int:
+        """Of the body."""
+        return len(self.body) if self.stream is None else self.stream.byte_count
+
+
+def header_of(headers: Headers, name: bytes) -> bytes:
+    """A header's value, b"" where there is none; `name` in lower case."""
+    for held, value in headers:
+        # Most headers have another length, which is known without looking at them.
+        if len(held) == len(name) and held.lower() == name:
+            return value
+    return b""
 
 
 Handler = Callable[[HttpContext, Request], Awaitable[Reply]]

@@ -7,9 +7,13 @@ are one call. Everything is validated before anything is searched.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import NamedTuple
 
 from cluster.requests import ScrollRequest, SearchAnswer, SearchRequest
+from cluster.search_times import SearchTimes
+from cluster.tenant_guard import guard_of, narrowed
+from deployments.cache_key import Arrival
 from deployments.http_filters import NO_FILTER, encoded_filter
 from deployments.http_json import Point, dump, parse_body, records, scored_points, scores_of
 from deployments.http_message import HttpContext, Reply, Request, success
@@ -17,6 +21,7 @@ from deployments.http_models import LegacySearchBody, QueryBatchBody, QueryBody,
 from deployments.http_vectors import pack_query, pack_vectors, query_vector, searched_vector
 from deployments.limits import LimitSettings
 from deployments.payload_selection import PayloadSelection, parse_selection
+from deployments.result_cache import Answer, Question, coverage_json
 from deployments.vector_selection import VectorSelection, parse_vector_selection
 from shards.batch import Vectors
 from shards.distance import prepare_vectors
@@ -26,7 +31,6 @@ from shards.vector_layout import UNNAMED, VectorColumn
 
 LIMIT_DEFAULT = 10
 _NO_PARAMETERS = SearchParameters()
-_FULL_COVERAGE = b'{"coverage":1.0}'
 
 
 class _Plan(NamedTuple):
@@ -55,17 +59,15 @@ class _Shown(NamedTuple):
 
 async def query_points(context: HttpContext, request: Request) -> Reply:
     """POST /collections/{c}/points/query"""
-    body = parse_body(QueryBody, request.body)
-    points, answer = await _search_one(context, request, body)
-    reply = success(request, b'{"points":%b}' % dump(points), _shoal(answer))
-    return _timed(context, request, answer, reply)
+    answer = await _answer(context, request, _QUERY)
+    reply = success(request, b'{"points":%b}' % answer.points, answer.shoal)
+    return _timed(context, request, answer.times, reply)
 
 
 async def search_points(context: HttpContext, request: Request) -> Reply:
     """POST /collections/{c}/points/search, the older form of a query by vector"""
-    legacy = parse_body(LegacySearchBody, request.body)
-    points, answer = await _search_one(context, request, _as_query(legacy))
-    return _timed(context, request, answer, success(request, dump(points), _shoal(answer)))
+    answer = await _answer(context, request, _SEARCH)
+    return _timed(context, request, answer.times, success(request, answer.points, answer.shoal))
 
 
 async def query_points_batch(context: HttpContext, request: Request) -> Reply:
@@ -103,9 +105,10 @@ async def query_points_batch(context: HttpContext, request: Request) -> Reply:
         distance = searched_vector(spec, plan.vector).distance
         for hits, found_scores, place in zip(answer.hits, scores_of(answer.hits, distance), places, strict=True):
             results[place]["points"] = scored_points(hits, found_scores, *shown[place])
-    reply = success(request, dump(results), _shoal(min(answers, key=lambda answer: answer.coverage, default=None)))
-    last = max(answers, key=lambda answer: answer.times.merged if answer.times else 0.0, default=None)
-    return _timed(context, request, last, reply)
+    coverage = min((answer.coverage for answer in answers), default=1.0)
+    reply = success(request, dump(results), coverage_json(coverage))
+    times = [answer.times for answer in answers if answer.times is not None]
+    return _timed(context, request, max(times, key=lambda one: one.merged, default=None), reply)
 
 
 def _pack_group(queries: list[list[float]], places: list[int], column: VectorColumn) -> Vectors:
@@ -113,27 +116,70 @@ def _pack_group(queries: list[list[float]], places: list[int], column: VectorCol
     return prepare_vectors(packed, column.distance, column.size, "query")
 
 
-async def _search_one(
-    context: HttpContext, request: Request, body: QueryBody
-) -> tuple[list[Point], SearchAnswer | None]:
-    spec = context.cluster.collection(request.collection).spec
+async def _answer(context: HttpContext, request: Request, form: _Form) -> Answer:
+    """The answer to one query, kept or searched."""
+    cache = context.cache
+    state = context.cluster.collection(request.collection)
+    if cache is None:
+        return await _searched(context, request, form.read(request.body))
+    arrival = Arrival(state, form.name, request.query_string, request.body, request.headers, request.tenants)
+    try:
+        return await cache.answer(arrival, lambda: _question(context, request, form.read(request.body)))
+    except _NothingNear as found:
+        return await _searched(context, request, found.body)
+
+
+class _NothingNear(Exception):
+    """A body that asks for nothing near is no question for the cache."""
+
+    def __init__(self, body: QueryBody) -> None:
+        super().__init__()
+        self.body = body
+
+
+def _question(context: HttpContext, request: Request, body: QueryBody) -> Question:
+    if body.query is None:
+        raise _NothingNear(body)
+    state = context.cluster.collection(request.collection)
+    spec = state.spec
     shown = _shown(body, spec)
     plan = _plan(body, shown, context.limits)
-    if body.query is None:
-        return await _first_points(context, request, plan, shown), None
+    if request.tenants:
+        # Here already, not only where shards are asked: what an answer depends on is less then.
+        plan = plan._replace(filter=narrowed(plan.filter, guard_of(request.collection, state)))
     column = searched_vector(spec, plan.vector)
     vectors = pack_query(query_vector(body.query), column, "query")
-    deadline_s = request.deadline_s(context.limits)
-    answer = await context.cluster.search(request.collection, SearchRequest(vectors, *plan), deadline_s)
-    (found_scores,) = scores_of(answer.hits, column.distance)
-    return scored_points(answer.hits[0], found_scores, *shown), answer
+
+    def write(answer: SearchAnswer) -> bytes:
+        (found_scores,) = scores_of(answer.hits, column.distance)
+        return dump(scored_points(answer.hits[0], found_scores, *shown))
+
+    return Question(SearchRequest(vectors, *plan), shown, write, request.deadline_s(context.limits))
 
 
-def _timed(context: HttpContext, request: Request, answer: SearchAnswer | None, reply: Reply) -> Reply:
-    """The reply, which is made now; where its time went is counted."""
-    if answer is not None and answer.times is not None:
-        request.times = answer.times
-        context.observed.phases.observe(request.started, answer.times)
+async def _searched(context: HttpContext, request: Request, body: QueryBody) -> Answer:
+    """The answer without a cache."""
+    if body.query is None:
+        shown = _shown(body, context.cluster.collection(request.collection).spec)
+        points = await _first_points(context, request, _plan(body, shown, context.limits), shown)
+        return Answer(dump(points), coverage_json(1.0), None)
+    question = _question(context, request, body)
+    answer = await context.cluster.search(request.collection, question.request, question.deadline_s)
+    return Answer(question.write(answer), coverage_json(answer.coverage), answer.times)
+
+
+class _Form(NamedTuple):
+    """A form of a query's body."""
+
+    name: str
+    read: Callable[[bytes], QueryBody]
+
+
+def _timed(context: HttpContext, request: Request, times: SearchTimes | None, reply: Reply) -> Reply:
+    """The reply, which is made now; where its time went is counted, if anything was searched."""
+    if times is not None:
+        request.times = times
+        context.observed.phases.observe(request.started, times)
     return reply
 
 
@@ -177,5 +223,5 @@ def _as_query(legacy: LegacySearchBody) -> QueryBody:
     return QueryBody.model_construct(query=vector, using=name, **common)
 
 
-def _shoal(answer: SearchAnswer | None) -> bytes:
-    return _FULL_COVERAGE if answer is None or answer.coverage >= 1.0 else b'{"coverage":%.4f}' % answer.coverage
+_QUERY = _Form("query", lambda body: parse_body(QueryBody, body))
+_SEARCH = _Form("search", lambda body: _as_query(parse_body(LegacySearchBody, body)))

@@ -37,6 +37,7 @@ from deployments.http_models import (
     VectorsBody,
 )
 from deployments.http_parameters import CONSISTENCIES, ORDERINGS, TIMEOUT_S_MIN
+from deployments.http_snapshots import RecoverSnapshotBody
 from deployments.limits import LimitSettings
 from deployments.openapi_words import EXAMPLES, SUMMARIES
 from shards.filters.grammar import Filter
@@ -66,6 +67,7 @@ BODIES: dict[str, type[BaseModel]] = {
     "POST /collections/{collection}/points/query": QueryBody,
     "POST /collections/{collection}/points/query/batch": QueryBatchBody,
     "POST /collections/{collection}/points/search": LegacySearchBody,
+    "PUT /collections/{collection}/snapshots/recover": RecoverSnapshotBody,
 }
 _TEXT_ROUTES = frozenset({"/healthz", "/livez", "/readyz", "/metrics", "/docs"})
 OPEN_ROUTES = frozenset({"/", "/healthz", "/livez", "/readyz", "/docs"})
@@ -83,7 +85,7 @@ _READS = frozenset(
 _SEARCHES = ("/points/query", "/points/search")
 TAGS = (
     *("collections", "payload indexes", "writing points", "reading points", "search", "aliases"),
-    *("API keys", "service"),
+    *("snapshots", "API keys", "service"),
 )
 """The groups of routes, in the order in which they are shown."""
 _TIMEOUT = {
@@ -109,6 +111,11 @@ _WAIT = {
     "in": "query",
     "description": "answer when the write is visible to every later read",
     "schema": {"type": "boolean", "default": False},
+}
+_WAIT_AS_A_RULE = {
+    **_WAIT,
+    "description": "answer when it is done; false: at once (202), whatever becomes of it",
+    "schema": {"type": "boolean", "default": True},
 }
 _SUCCESS: dict[str, Any] = {
     "type": "object",
@@ -170,7 +177,7 @@ def _operation(path: str, method: str, handler: Handler, bodies: Mapping[str, Ma
         "tags": [_tag(method, path)],
         "summary": SUMMARIES.get(route) or said or route,
         "responses": {
-            "200": _answer(path),
+            "200": _answer(method, path),
             "default": _json("what is wrong, and what to do", {"$ref": SCHEMAS + "Error"}),
         },
     }
@@ -189,6 +196,8 @@ def _tag(method: str, path: str) -> str:
     below = path.removeprefix("/collections/{collection}")
     if path.endswith("/aliases"):
         return "aliases"
+    if below.startswith("/snapshots"):
+        return "snapshots"
     if below.startswith("/index"):
         return "payload indexes"
     if below.startswith("/points"):
@@ -215,6 +224,8 @@ def _parameters(path: str, method: str) -> list[dict[str, Any]]:
         return [_TIMEOUT]
     if below == path or below in ("/exists", "/aliases", "/cluster"):
         return found
+    if below.startswith("/snapshots"):
+        return [*found, _TIMEOUT, *([] if method == "GET" else [_WAIT_AS_A_RULE])]
     if not below.startswith(("/points", "/index")):
         return [*found, _TIMEOUT]
     is_read = (method, below) in _READS or method == "GET"
@@ -227,7 +238,9 @@ def _remark(handler: Handler) -> str:
     return rest.partition(" ")[2]
 
 
-def _answer(path: str) -> dict[str, Any]:
+def _answer(method: str, path: str) -> dict[str, Any]:
+    if path.endswith("/snapshots/{name}") and method == "GET":
+        return {"description": "a tar", "content": {"application/x-tar": {"schema": {"type": "string"}}}}
     if path in _TEXT_ROUTES:
         kind = "text/html" if path == "/docs" else "text/plain"
         return {"description": "text", "content": {kind: {"schema": {"type": "string"}}}}

@@ -5,6 +5,7 @@ order. A search sees exactly what was applied. Invariants:
 
 - A point lives in at most one segment: applying a write first kills the older rows of its keys.
 - Segments join in the order of their LSNs, so whatever a write finds is older than itself.
+- Whatever changes what a search finds moves `generations`, in the same turn.
 
 The object is owned by one thread (shards/host.py's loop), which alone applies writes and swaps segments. A search that
 runs on another works on a `snapshot()`, taken by the owner: on live segments an overwrite amid the search would show a
@@ -14,6 +15,7 @@ shards/sealing.py's affair; how a folder becomes this object, shards/recovery.py
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +24,7 @@ import numpy as np
 from shards.batch import PointBatch, Vectors, decode_batch, decode_keys
 from shards.disk import Disk
 from shards.filters.paths import parse_path
+from shards.generations import Generations
 from shards.growing import GrowingSegment, rows_that_fit
 from shards.hits import Hits
 from shards.index import SearchPlan, VectorIndex
@@ -36,6 +39,7 @@ from shards.records import Records
 from shards.schema import CollectionSpec
 from shards.sealed import SealedSegment, open_segment
 from shards.settings import ShardSettings
+from shards.touched_slots import touched_slots
 from shards.wal import Wal
 
 SEGMENTS_FOLDER = "segments"
@@ -65,6 +69,7 @@ class ShardCollection:
         self.sound_manifests: tuple[int, ...] = ()
         """The newest ones that are known to be whole with their segments: what it was opened at, and what it wrote since."""
         self.applied_lsn = 0
+        self.generations = Generations(1 + secrets.randbits(63))
         self._fields: Fields = {}
         self.sealed: list[SealedSegment] = []
         self.prepared: dict[str, SealedSegment] = {}
@@ -128,6 +133,7 @@ class ShardCollection:
     def fields(self, fields: Fields) -> None:
         """Declare these."""
         self._fields = fields
+        self.generations.move()
         for growing in (self.growing, *(frozen.growing for frozen in self.frozen)):
             growing.fields = kinds_of(fields)
         paths = {parse_path(path) for path in fields}
@@ -153,6 +159,8 @@ class ShardCollection:
 
     def apply(self, op: LogOp, lsn: int) -> None:
         """Let a logged op take effect in every later search."""
+        field = self.generations.field
+        self.generations.move(None if field is None else touched_slots(op, field, self.segments()))
         if op.kind is OpKind.UPSERT:
             self._apply_upsert(decode_batch(op.body), lsn)
         elif op.kind is OpKind.DELETE:

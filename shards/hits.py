@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shards.batch import Vectors
+from shards.generations import NO_STAMP, Stamp
 from shards.point_ids import NARROW, KeyArray
 
 
@@ -56,7 +57,7 @@ class HitLists:
     """The same columns as plain lists, query after query, `width` places each, padding included.
 
     payload_offsets: where each place's payload starts and ends in `payloads`; vectors float32 (nq, width, dim); both
-    only where they were asked for.
+    only where they were asked for. `stamp`: the moment that they are of; `body`: as they travelled, if they did.
     """
 
     counts: list[int]
@@ -67,6 +68,8 @@ class HitLists:
     payload_offsets: list[int] | None = None
     payloads: memoryview | bytes = b""
     vectors: Vectors | None = None
+    stamp: Stamp = NO_STAMP
+    body: memoryview | bytes = b""
 
     def payload(self, place: int) -> bytes:
         """The JSON document of one place, b"" for none. Only where payloads were asked for."""

@@ -19,6 +19,7 @@ from shards.errors import Corrupt
 from shards.field_schema import FieldSchema
 from shards.filter_query import filter_query
 from shards.filters.paths import parse_path
+from shards.generations import NO_STAMP, Stamp
 from shards.hits import HitLists, Hits
 from shards.index import SearchPlan
 from shards.lookup import Which
@@ -29,7 +30,7 @@ from shards.scrolling import Order, Page, ScrollPlan
 
 _TARGET = struct.Struct("<16sQ")
 _SEARCH = struct.Struct("<IIIIBBxxI")
-_HITS = struct.Struct("<IIIBBBx")
+_HITS = struct.Struct("<IIIBBBxQQQ")
 _WRITTEN = struct.Struct("<Q")
 _RETRIEVE = struct.Struct("<BxxxI")
 _EXACT, _PAYLOADS, _VECTORS, _INVERTED = 1, 2, 4, 8
@@ -122,13 +123,15 @@ def decode_queries(head: SearchHead, bodies: Sequence[memoryview]) -> Vectors:
     return np.frombuffer(joined, np.float32).reshape(-1, head.dim)
 
 
-def encode_hits(hits: Hits) -> list[Any]:
-    """HITS' body: header | distances | counts | versions | keys | vectors | payload offsets | payloads."""
+def encode_hits(hits: Hits, stamp: Stamp = NO_STAMP) -> list[Any]:
+    """HITS' body: header | distances | counts | versions | keys | vectors | payload offsets | payloads. The header ends in
+    the stamp of the moment before the search looked.
+    """
     has_payloads, has_vectors = hits.payloads is not None, hits.vectors is not None
     dim = hits.vectors.shape[2] if hits.vectors is not None else 0
     count, width = hits.distances.shape
     parts = [
-        _HITS.pack(count, width, dim, hits.keys.dtype.itemsize, has_payloads, has_vectors),
+        _HITS.pack(count, width, dim, hits.keys.dtype.itemsize, has_payloads, has_vectors, *stamp),
         hits.distances.tobytes(),
         hits.counts.tobytes(),
         hits.versions.tobytes(),
@@ -145,13 +148,14 @@ def encode_hits(hits: Hits) -> list[Any]:
 def decode_hits(body: memoryview) -> HitLists:
     """The hits; payloads and vectors are views of the body. Raises Corrupt where lengths contradict each other."""
     try:
-        count, width, dim, key_bytes, has_payloads, has_vectors = _HITS.unpack_from(body)
+        count, width, dim, key_bytes, has_payloads, has_vectors, *stamp = _HITS.unpack_from(body)
         cells = count * width
         cut = _Cutter(body, _HITS.size)
         distances: list[float] = cut.take(4 * cells).cast("f").tolist()  # type: ignore[assignment]
         counts = cut.take(4 * count).cast("i").tolist()
         versions = cut.take(8 * cells).cast("Q").tolist()
         found = HitLists(counts, width, distances, _decode_keys(cut, cells, key_bytes), versions)
+        found.stamp, found.body = Stamp(*stamp), body
         if has_vectors:
             found.vectors = np.frombuffer(cut.take(4 * cells * dim), np.float32).reshape(count, width, dim)
         if has_payloads:
@@ -164,6 +168,27 @@ def decode_hits(body: memoryview) -> HitLists:
     if counts and not 0 <= min(counts) <= max(counts) <= width:
         raise Corrupt(f"an answer of {width} places a query says that {max(counts)} of them are filled")
     return found
+
+
+def hits_of_query(body: memoryview | bytes, query: int) -> bytes:
+    """HITS' body of one query alone, out of one of several that `decode_hits` has read."""
+    view = memoryview(body)
+    count, width, dim, key_bytes, has_payloads, has_vectors, *stamp = _HITS.unpack_from(view)
+    if count == 1:
+        return bytes(view)
+    cells = count * width
+    cut = _Cutter(view, _HITS.size)
+    parts: list[Any] = [_HITS.pack(1, width, dim, key_bytes, has_payloads, has_vectors, *stamp)]
+    for cell_bytes, each in ((4, width), (4, 1), (8, width), (key_bytes, width)):
+        column = cut.take(cell_bytes * each * count)
+        parts.append(column[cell_bytes * each * query : cell_bytes * each * (query + 1)])
+    if has_vectors:
+        parts.append(cut.take(4 * cells * dim)[4 * width * dim * query : 4 * width * dim * (query + 1)])
+    if has_payloads:
+        offsets = np.frombuffer(cut.take(8 * (cells + 1)), np.uint64)[width * query : width * (query + 1) + 1]
+        parts.append((offsets - offsets[0]).tobytes())
+        parts.append(view[cut.at + int(offsets[0]) : cut.at + int(offsets[-1])])
+    return b"".join(parts)
 
 
 def _decode_keys(cut: _Cutter, cells: int, key_bytes: int) -> list[int]:
@@ -318,3 +343,16 @@ def decode_json(body: Buffer) -> Any:
         return json.loads(bytes(body))
     except ValueError as error:
         raise Corrupt(f"a message's JSON can't be read: {error}") from error
+
+
+def encode_piece(head: Any, piece: Buffer) -> list[Any]:
+    """SNAPSHOT_RECEIVE's body: JSON bytes u32 | JSON | a piece of a file."""
+    encoded = json.dumps(head).encode()
+    return [_FILTER_BYTES.pack(len(encoded)) + encoded, piece]
+
+
+def decode_piece(body: memoryview) -> tuple[Any, memoryview]:
+    """The JSON and the piece. Raises Corrupt."""
+    if len(body) < _FILTER_BYTES.size or len(body) < (end := _FILTER_BYTES.size + _FILTER_BYTES.unpack_from(body)[0]):
+        raise Corrupt(f"a piece of a file is cut: {len(body)} bytes")
+    return decode_json(body[_FILTER_BYTES.size : end]), body[end:]

@@ -102,6 +102,7 @@ def install(collection: ShardCollection, built: BuiltSegment) -> None:
             collection.compacted_bytes += built.sealed.file_bytes
     for segment in built.replaced:
         collection.retire(segment)
+    collection.generations.move_layout()
     if frozen is not None:
         collection.frozen.pop(0)
         collection.applied_lsn = frozen.through_lsn

@@ -15,7 +15,7 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 from shards import messages
 from shards.batch import Vectors, decode_batch
@@ -36,6 +36,7 @@ from shards.errors import (
 from shards.filter_memo import matching
 from shards.filter_query import FilterQuery, filter_query
 from shards.filters.paths import parse_path
+from shards.generations import NO_STAMP, Stamp, decode_asked, encode_stamps
 from shards.identity import ShardIdentity
 from shards.index import VectorIndex
 from shards.log_frame import LogOp, OpKind
@@ -49,6 +50,7 @@ from shards.resident import Resident, read_resident
 from shards.scrolling import scroll
 from shards.server import ShardConnection
 from shards.settings import ShardSettings
+from shards.snapshot_requests import SHELF_KINDS, SnapshotRequests
 from shards.wire import Frame, Kind, encode_error, encode_frame
 
 QUEUED_QUERIES_MAX = 20_000
@@ -71,7 +73,12 @@ class ShardService:
     """Dispatches frames. `problem`: why the shard as a whole can't answer, or None."""
 
     def __init__(
-        self, identity: ShardIdentity, settings: ShardSettings, searchers: Executor, probe: RecallProbe
+        self,
+        identity: ShardIdentity,
+        settings: ShardSettings,
+        searchers: Executor,
+        probe: RecallProbe,
+        snapshots: SnapshotRequests,
     ) -> None:
         self.name = json.dumps({"shard_id": identity.shard_id, "cluster_id": identity.cluster_id}).encode()
         self.shard_id = identity.shard_id
@@ -83,6 +90,7 @@ class ShardService:
         self._settings = settings
         self._searchers = searchers
         self._probe = probe
+        self._snapshots = snapshots
         self._queued_queries = 0
         self._handlers: dict[Kind, Callable[[Hosted, memoryview, _Reply], None]] = {
             Kind.RETRIEVE: self._retrieve,
@@ -98,6 +106,7 @@ class ShardService:
             Kind.BULK_PREPARE: self._bulk_prepare,
             Kind.BULK_COMMIT: self._bulk_commit,
             Kind.BULK_ABORT: self._bulk_abort,
+            Kind.SNAPSHOT_TAKE: self._take_snapshot,
         }
 
     def handle(self, frames: list[Frame], connection: ShardConnection) -> None:
@@ -116,14 +125,25 @@ class ShardService:
             if frame.kind is Kind.PING:
                 connection.answer(Kind.PONG, frame.request_id, [])
                 return
+            if frame.kind is Kind.GENERATIONS:
+                connection.answer(Kind.STAMPS, frame.request_id, self._stamps(bytes(frame.body)))
+                return
+            reply = _Reply(connection, frame.request_id)
+            if frame.kind in SHELF_KINDS:
+                self._check_well()
+                reply.when(*self._snapshots.answer(frame.kind, frame.body))
+                return
             target, rest = decode_target(frame.body)
-            self._handlers[frame.kind](self._hosted(target), rest, _Reply(connection, frame.request_id))
+            self._handlers[frame.kind](self._hosted(target), rest, reply)
         except Exception as error:
             connection.fail(frame.request_id, as_shoal_error(error))
 
-    def _hosted(self, target: Target) -> Hosted:
+    def _check_well(self) -> None:
         if self.problem is not None:
             raise ShardUnavailable(self.problem)
+
+    def _hosted(self, target: Target) -> Hosted:
+        self._check_well()
         hosted = self.hosted.get(target.uid)
         if hosted is None:
             if (problem := self.problems.get(target.uid)) is not None:
@@ -134,6 +154,19 @@ class ShardService:
                 f"the request's shard map has epoch {target.epoch}, shard {self.shard_id} has {hosted.epoch}"
             )
         return hosted
+
+    def _stamps(self, body: bytes) -> list[Any]:
+        """What a result cache asks: how the collections, or slots of them, stand; no stamp of what can't be searched here."""
+        stamps = []
+        for asked in decode_asked(body):
+            hosted = self.hosted.get(asked.uid)
+            if hosted is None or hosted.epoch != asked.epoch or self.problem is not None:
+                stamps.append(NO_STAMP)
+            elif asked.field:
+                stamps.append(hosted.collection.generations.stamp_of(asked.field, asked.slots))
+            else:
+                stamps.append(hosted.collection.generations.stamp)
+        return encode_stamps(stamps)
 
     # Searching
 
@@ -146,7 +179,8 @@ class ShardService:
             queries = messages.decode_queries(head, [frame.body for frame in group])
             self._probe.saw(collection, queries, head.plan)
             if len(queries) <= self._settings.inline_queries_max and head.plan.filter is None:
-                connection.send(_encoded_answers(collection.segments(), head, queries, group))
+                seen = _Seen(collection.segments(), collection.generations.stamp)
+                connection.send(_encoded_answers(seen, head, queries, group))
             else:
                 self._search_on_thread(collection, head, queries, group).add_done_callback(
                     lambda done: None if done.cancelled() else connection.send(done.result())
@@ -171,8 +205,9 @@ class ShardService:
         if self._queued_queries + len(queries) > QUEUED_QUERIES_MAX:
             raise QueueFull(f"{self._queued_queries} queries wait for shard {self.shard_id}", 1.0)
         self._queued_queries += len(queries)
+        seen = _Seen(collection.snapshot(), collection.generations.stamp)
         future = asyncio.get_running_loop().run_in_executor(
-            self._searchers, _encoded_answers, collection.snapshot(), head, queries, group
+            self._searchers, _encoded_answers, seen, head, queries, group
         )
 
         def leave(_: asyncio.Future[list[Any]]) -> None:
@@ -337,6 +372,11 @@ class ShardService:
         aborted.add_done_callback(lambda _: load.close())
         reply.when(aborted, lambda _: (Kind.WRITTEN, messages.encode_written(0)))
 
+    # Snapshots
+
+    def _take_snapshot(self, hosted: Hosted, body: memoryview, reply: _Reply) -> None:
+        reply.when(*self._snapshots.take(hosted.committer, messages.decode_json(body)))
+
 
 @dataclass(frozen=True, slots=True)
 class _Reply:
@@ -396,18 +436,23 @@ def _run(load: BulkSession, step: Callable[..., Any], *args: Any) -> asyncio.Fut
     return asyncio.get_running_loop().run_in_executor(load.thread, step, *args)
 
 
-def _encoded_answers(
-    segments: list[VectorIndex], head: SearchHead, queries: Vectors, group: list[Frame]
-) -> list[Any]:
+class _Seen(NamedTuple):
+    """What a search looks at, and the moment of it."""
+
+    segments: list[VectorIndex]
+    stamp: Stamp
+
+
+def _encoded_answers(seen: _Seen, head: SearchHead, queries: Vectors, group: list[Frame]) -> list[Any]:
     """The encoded answers to searches that ask alike; an error becomes every one's answer."""
     try:
-        hits = nearest(segments, queries, head.plan, head.want)
+        hits = nearest(seen.segments, queries, head.plan, head.want)
         if len(group) == 1:
-            return encode_frame(Kind.HITS, group[0].request_id, messages.encode_hits(hits))
+            return encode_frame(Kind.HITS, group[0].request_id, messages.encode_hits(hits, seen.stamp))
         buffers: list[Any] = []
         for start, frame in zip(count(step=head.query_count), group):
             part = hits.slice(start, start + head.query_count)
-            buffers += encode_frame(Kind.HITS, frame.request_id, messages.encode_hits(part))
+            buffers += encode_frame(Kind.HITS, frame.request_id, messages.encode_hits(part, seen.stamp))
         return buffers
     except Exception as error:
         return _encoded_failures(error, group)

@@ -243,6 +243,7 @@ class Upkeep:
                     collection.disk,
                 )
                 segment.indexes = {**segment.indexes, **built}
+                collection.generations.move_layout()
         finally:
             self._index_task = None
 

@@ -34,6 +34,7 @@ class Kind(IntEnum):
     COUNT = 13
     STATISTICS = 14
     SCROLL = 15
+    GENERATIONS = 18
     UPSERT = 20
     DELETE = 21
     WRITE = 22
@@ -43,12 +44,22 @@ class Kind(IntEnum):
     BULK_PREPARE = 32
     BULK_COMMIT = 33
     BULK_ABORT = 34
+    SNAPSHOT_TAKE = 40
+    SNAPSHOT_SEAL = 41
+    SNAPSHOT_LIST = 42
+    SNAPSHOT_READ = 43
+    SNAPSHOT_DELETE = 44
+    SNAPSHOT_RECEIVE = 45
+    SNAPSHOT_RESTORE = 46
+    SNAPSHOT_DISCARD = 48
     WELCOME = 101
     PONG = 110
     HITS = 111
     RECORDS = 112
     JSON = 113
     PAGE = 114
+    BYTES = 115
+    STAMPS = 118
     WRITTEN = 120
     ERROR = 199
 

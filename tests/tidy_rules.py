@@ -34,6 +34,7 @@ PURE_MODULES = frozenset(
     {
         *("shards/batch.py", "shards/distance.py", "shards/errors.py", "shards/handshake.py", "shards/hits.py"),
         *(
+            "shards/generations.py",
             "shards/index.py",
             "shards/log_frame.py",
             "shards/memory.py",
@@ -41,6 +42,7 @@ PURE_MODULES = frozenset(
             "shards/nearest.py",
             "shards/op_history.py",
             "shards/point_ids.py",
+            "shards/slots.py",
         ),
         *("shards/report.py", "shards/scan.py", "shards/schema.py", "shards/settings.py"),
         *("shards/filter_memo.py", "shards/filter_plan.py", "shards/filter_query.py", "shards/field_schema.py"),
@@ -71,10 +73,16 @@ PURE_MODULES = frozenset(
             "cluster/scope.py",
             "cluster/shard_map.py",
             "cluster/slots.py",
+            "cluster/snapshot_archive.py",
+            "cluster/snapshot_model.py",
             "cluster/state.py",
             "cluster/tenant_guard.py",
         ),
-        *("cluster/histogram.py", "cluster/search_times.py", "deployments/openapi_words.py"),
+        *("cluster/histogram.py", "cluster/search_times.py"),
+        *(
+            f"deployments/{name}.py"
+            for name in ("cache_counts", "cache_key", "cache_policy", "cache_settings", "openapi_words")
+        ),
     }
 )
 PURE_THIRD_PARTY = frozenset({"google_crc32c", "numpy", "orjson", "pydantic", "pyroaring"})

@@ -6,7 +6,7 @@ It keeps the promises of `ClusterApi` one point at a time, with dictionaries, so
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -33,6 +33,8 @@ from cluster.requests import (
 )
 from cluster.scope import Named, check_same, scope_of
 from cluster.shard_map import even_map
+from cluster.snapshot_model import SnapshotContent, SnapshotDescription, content_of
+from cluster.snapshot_recovery import Recovery
 from cluster.state import ClusterState, CollectionState, ShardAddress, ShardState
 from cluster.tenant_guard import check_own, check_whole, guard_of, narrowed
 from cluster.tenants import checked_change
@@ -272,6 +274,9 @@ class FakeCluster(FakePointWrites):
     aliases: dict[str, str] = field(default_factory=dict)
     uids: Iterator[int] = field(default_factory=count)
     unseen: dict[str, str] = field(default_factory=dict)
+    taken: list[SnapshotDescription] = field(default_factory=list)
+    recovered: list[tuple[str, bytes]] = field(default_factory=list)
+    """Collections, and what they were recovered of: a snapshot's name, or a file's bytes."""
 
     @property
     def state(self) -> ClusterState:
@@ -289,6 +294,10 @@ class FakeCluster(FakePointWrites):
     @property
     def catalogue(self) -> FakeCatalogue:
         return FakeCatalogue(self)
+
+    @property
+    def snapshots(self) -> FakeSnapshots:
+        return FakeSnapshots(self)
 
     async def create_collection(
         self,
@@ -318,6 +327,56 @@ class FakeCluster(FakePointWrites):
         self.points.pop(name, None)
         self.aliases = {alias: target for alias, target in self.aliases.items() if target != name}
         return self.held.pop(name, None) is not None
+
+
+class FakeSnapshots:
+    """What `ClusterApi.snapshots` promises, of snapshots that hold nothing. `EXAMPLE` can be recovered at any time."""
+
+    EXAMPLE = "snapshot-2026-11-28-09-30-00-a1b2c3"
+    DATA = b"a file" * 1000
+
+    def __init__(self, cluster: FakeCluster) -> None:
+        self._cluster = cluster
+
+    async def create(self, about: Named, deadline_s: float) -> SnapshotDescription:
+        self._cluster._called(about, deadline_s)
+        taken = self._cluster.taken
+        content = content_of(self._cluster.collection(about), f"snapshot-{len(taken)}", 1.0 + len(taken), {})
+        taken.append(SnapshotDescription(content=content, byte_count=len(self.DATA), sha256="ab" * 32))
+        return taken[-1]
+
+    async def list_of(self, collection: str, deadline_s: float) -> list[SnapshotDescription]:
+        self._cluster._called(None, deadline_s)
+        found = [one for one in self._cluster.taken if one.content.collection == collection]
+        if not found:
+            self._cluster.collection(collection)
+        return found
+
+    async def find(self, collection: str, name: str, deadline_s: float) -> SnapshotDescription:
+        for one in await self.list_of(collection, deadline_s):
+            if one.content.name == name:
+                return one
+        raise NotFound(f"Not found: Snapshot `{name}`")
+
+    async def archive(self, content: SnapshotContent, deadline_s: float) -> AsyncIterator[bytes]:
+        for start in range(0, len(self.DATA), 999):
+            yield self.DATA[start : start + 999]
+
+    async def delete(self, collection: str, name: str, deadline_s: float) -> None:
+        self._cluster.taken.remove(await self.find(collection, name, deadline_s))
+
+    async def recover(self, recovery: Recovery, name: str, deadline_s: float) -> None:
+        self._cluster._called(None, deadline_s)
+        sources = {one.content.name: one.content.collection for one in self._cluster.taken}
+        if name not in sources and name != self.EXAMPLE:
+            raise NotFound(f"Not found: Snapshot `{name}`")
+        recovery.check_source(sources.get(name, recovery.collection))
+        self._cluster.recovered.append((recovery.collection, name.encode()))
+
+    async def recover_archive(self, recovery: Recovery, chunks: AsyncIterator[bytes], deadline_s: float) -> None:
+        self._cluster._called(None, deadline_s)
+        data = b"".join([chunk async for chunk in chunks])
+        self._cluster.recovered.append((recovery.collection, data))
 
 
 def changes_owner(payload: bytes, change: PointChange) -> bool:

@@ -13,7 +13,15 @@ import pytest
 
 from cluster.api_keys import AddKey, Grant, NewKey, RevokeKey, Role, apply_change, local_key, new_key
 from deployments.http_access import presented_key
-from deployments.http_app import ALIASES_ROUTE, COLLECTION_ROUTES, INDEX_ROUTE, POINT_ROUTE, ROUTES, HttpApp
+from deployments.http_app import (
+    ALIASES_ROUTE,
+    COLLECTION_ROUTES,
+    INDEX_ROUTE,
+    POINT_ROUTE,
+    ROUTES,
+    SNAPSHOT_ROUTE,
+    HttpApp,
+)
 from deployments.limits import LimitSettings
 from tests.unit.deployments.asgi_client import AsgiClient, Response
 from tests.unit.deployments.fake_cluster import FakeCluster
@@ -62,6 +70,11 @@ NEEDS = """
     POST   /collections/a/points/query/batch  read a tenants
     POST   /collections/a/points/search       read a tenants
     GET    /collections/a/points/7            read a tenants
+    GET    /collections/a/snapshots           read a
+    POST   /collections/a/snapshots           admin a
+    GET    /collections/a/snapshots/one       read a
+    DELETE /collections/a/snapshots/one       admin a
+    PUT    /collections/a/snapshots/recover   admin a
 """
 ROUTE_NEEDS = {(method, path): need for method, path, *need in map(str.split, NEEDS.strip().splitlines())}
 IDS = {route: " ".join(route) for route in ROUTE_NEEDS}
@@ -94,6 +107,7 @@ def all_routes() -> Iterator[tuple[str, str]]:
         yield from ((method, f"/collections/a/{rest}".rstrip("/")) for method in methods)
     yield from ((method, "/collections/a/points/7") for method in POINT_ROUTE)
     yield from ((method, "/collections/a/index/n") for method in INDEX_ROUTE)
+    yield from ((method, "/collections/a/snapshots/one") for method in SNAPSHOT_ROUTE)
     own = ALIASES_ROUTE.keys() - COLLECTION_ROUTES[""].keys()
     yield from ((method, "/collections/aliases") for method in own)
 

@@ -7,6 +7,7 @@ import pytest
 
 from shards.errors import Corrupt
 from shards.filter_query import filter_query
+from shards.generations import Stamp
 from shards.hits import Hits
 from shards.index import SearchPlan
 from shards.lookup import Which
@@ -21,6 +22,7 @@ from shards.messages import (
     encode_hits,
     encode_retrieve,
     encode_search,
+    hits_of_query,
     search_head_of,
 )
 from shards.nearest import Want
@@ -111,3 +113,14 @@ def test_a_retrieve_comes_back_as_it_was(which: Which | None, key: int) -> None:
     for length in range(len(rest)):
         with pytest.raises(Corrupt):
             decode_retrieve(rest[:length])
+
+
+@pytest.mark.parametrize("key", [1, UUID_BASE])
+def test_one_query_of_several_can_be_cut_out(key: int) -> None:
+    whole, stamp = hits(key), Stamp(1, 2**64 - 1, 3)
+    body = joined(encode_hits(whole, stamp))
+    assert decode_hits(memoryview(body)).stamp == stamp
+    for query in (0, 1):
+        alone = hits_of_query(memoryview(body), query)
+        assert alone == joined(encode_hits(whole.slice(query, query + 1), stamp))
+        assert hits_of_query(alone, 0) == alone

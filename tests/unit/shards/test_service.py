@@ -18,15 +18,20 @@ from shards.batch import encode_batch_parts
 from shards.collection import ShardCollection
 from shards.committer import Committer
 from shards.errors import Conflict, MemoryExhausted, ShoalError, StorageFull
+from shards.generations import NO_STAMP, Asked, decode_stamps, encode_asked
 from shards.identity import ShardIdentity
+from shards.index import SearchPlan
 from shards.messages import Target
+from shards.nearest import Want
 from shards.recall_probe import RecallProbe
 from shards.server import ShardConnection
 from shards.service import Hosted, ShardService
 from shards.settings import MIB, ShardSettings
+from shards.snapshot_requests import SnapshotRequests
+from shards.snapshot_shelf import SnapshotShelf
 from shards.upkeep import Builders
-from shards.wire import Frame, Kind
-from tests.shard_oracle import UID, batch_of, new_collection, reopened
+from shards.wire import Frame, FrameReader, Kind
+from tests.shard_oracle import UID, batch_of, new_collection, reopened, vectors_of
 
 TARGET = Target(bytes.fromhex(UID), 1)
 SESSION = b"s" * 16
@@ -45,6 +50,10 @@ class Connection:
     def fail(self, request_id: int, error: ShoalError) -> None:
         self.answers[request_id] = error
 
+    def send(self, buffers: list[Any]) -> None:
+        for frame in FrameReader(2**30).feed(b"".join(bytes(buffer) for buffer in buffers)):
+            self.answers[frame.request_id] = bytes(frame.body)
+
 
 class Caller:
     """Asks a service that hosts one collection."""
@@ -55,7 +64,8 @@ class Caller:
         self.connection = Connection()
         probe = RecallProbe(builders, time.monotonic)
         identity = ShardIdentity("cluster", 0, "node")
-        self.service = ShardService(identity, settings or ShardSettings(), builders, probe)
+        snapshots = SnapshotRequests(SnapshotShelf(collection.folder.parent), builders)
+        self.service = ShardService(identity, settings or ShardSettings(), builders, probe, snapshots)
         self.committer = Committer(collection, Builders(builders, builders), self.service.memory)
         self.service.hosted[TARGET.uid] = Hosted(collection, 1, self.committer)
         self.request_id = 0
@@ -66,6 +76,13 @@ class Caller:
         frame = Frame(kind, self.request_id, 0, memoryview(body))
         self.service.handle([frame], cast(ShardConnection, self.connection))
         return self.request_id
+
+    async def tell(self, kind: Kind, body: bytes) -> bytes:
+        """The answer to a frame of any body."""
+        self.request_id += 1
+        frame = Frame(kind, self.request_id, 0, memoryview(body))
+        self.service.handle([frame], cast(ShardConnection, self.connection))
+        return await self.answer_to(self.request_id)
 
     async def ask(self, kind: Kind, parts: list[Any] | None = None) -> bytes:
         """The answer's body. Raises the error that was answered."""
@@ -229,6 +246,29 @@ def test_statistics_tell_how_memory_stands(collection: ShardCollection, builders
         assert (memory["shard"]["level"], memory["shard"]["limit_bytes"]) == ("normal", 64 * MIB)
         resident = memory["shard"]["resident"]
         assert resident is None or resident["anonymous_bytes"] > 4 * MIB
+        await caller.committer.close()
+
+    asyncio.run(play())
+
+
+def test_a_search_tells_its_moment_and_a_probe_tells_whether_it_has_passed(
+    collection: ShardCollection, builders: ThreadPoolExecutor
+) -> None:
+    async def play() -> None:
+        caller = Caller(collection, builders)
+        asked = encode_asked([Asked(*TARGET), Asked(TARGET.uid, 2), Asked(bytes(16), 1), Asked(*TARGET, "v", (1,))])
+        searched = messages.encode_search(TARGET, SearchPlan(3, 9), Want(), vectors_of([1]))
+        found = messages.decode_hits(memoryview(await caller.tell(Kind.SEARCH, b"".join(searched))))
+        now, old_epoch, unknown, of_slot = decode_stamps(await caller.tell(Kind.GENERATIONS, asked))
+        assert found.stamp.covers(now)
+        assert found.stamp.covers(of_slot)
+        assert (old_epoch, unknown) == (NO_STAMP, NO_STAMP)
+        await caller.ask(Kind.UPSERT, encode_batch_parts(batch_of([1])))
+        after, *_, of_slot = decode_stamps(await caller.tell(Kind.GENERATIONS, asked))
+        assert not found.stamp.covers(after)
+        assert found.stamp.covers(of_slot), "the point has no text there"
+        caller.service.problem = "the disk is gone"
+        assert decode_stamps(await caller.tell(Kind.GENERATIONS, asked)) == [NO_STAMP] * 4
         await caller.committer.close()
 
     asyncio.run(play())

@@ -1,0 +1,37 @@
+"""What can be set about a router's result cache. Pure."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+MIB = 1024 * 1024
+
+
+class CacheSettings(BaseModel):
+    """`l1_bytes` 0: there is no cache. Answers are checked with the shards before they are given, but for
+    `staleness_ms`: an answer that was checked so lately is given as it is, and says so.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    l1_bytes: Annotated[int, Field(ge=0)] = 64 * MIB
+    staleness_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 0
+    """Of requests that don't say."""
+    staleness_ms_max: Annotated[int, Field(ge=0, le=3_600_000)] = 0
+    """The most that a request may ask for; what it asks beyond is cut."""
+    sample_fraction: Annotated[float, Field(ge=0, le=1)] = 0.001
+    """Hits that are compared with a fresh answer."""
+
+    @model_validator(mode="after")
+    def _default_within_max(self) -> CacheSettings:
+        if self.staleness_ms > self.staleness_ms_max:
+            raise ValueError(
+                f"staleness_ms is {self.staleness_ms}, above staleness_ms_max, which is {self.staleness_ms_max}"
+            )
+        return self
+
+    def staleness_s(self, asked_ms: int | None) -> float:
+        """How long ago an answer may have been checked, for a request that asked for so much."""
+        return (self.staleness_ms if asked_ms is None else min(asked_ms, self.staleness_ms_max)) / 1000

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple, Protocol
 
 from cluster.cached_reads import footprint_of
 from cluster.requests import Footprint, SearchAnswer, SearchRequest
+from cluster.scope import Named, Scope
 from cluster.search_times import SearchTimes
 from deployments.cache_counts import CacheCounts, Level
 from deployments.cache_entry import Entry, entry_of
@@ -38,10 +39,15 @@ JOINS_MAX = 2
 class SearchedCluster(Protocol):
     """What the cache asks of a coordinator."""
 
-    async def search(self, name: str, request: SearchRequest, deadline_s: float) -> SearchAnswer: ...
+    async def search(self, about: Named, request: SearchRequest, deadline_s: float) -> SearchAnswer: ...
 
     async def search_moved(
-        self, name: str, request: SearchRequest, kept: Mapping[int, bytes], moved: Collection[int], deadline_s: float
+        self,
+        about: Named,
+        request: SearchRequest,
+        kept: Mapping[int, bytes],
+        moved: Collection[int],
+        deadline_s: float,
     ) -> SearchAnswer: ...
 
     def stamps(self, footprint: Footprint) -> asyncio.Future[Mapping[int, Stamp]]: ...
@@ -74,8 +80,10 @@ class _Asked(NamedTuple):
     footprint: Footprint
 
     @property
-    def name(self) -> str:
-        return self.arrival.collection.name
+    def scope(self) -> Scope:
+        """What its searches are held to: the answer is kept for this collection and these tenants."""
+        collection, tenants = self.arrival.collection, self.arrival.tenants
+        return Scope(collection.name, collection.uid, tenants)
 
 
 class _Check(NamedTuple):
@@ -225,7 +233,7 @@ class ResultCache:
         is_whole = answer is None
         if answer is None:
             question = asked.question
-            answer = await self._cluster.search(asked.name, question.request, question.deadline_s)
+            answer = await self._cluster.search(asked.scope, question.request, question.deadline_s)
         points = asked.question.write(answer)
         entry = entry_of(asked.key, asked.footprint, answer, points, asked_at)
         if entry is not None:
@@ -241,7 +249,7 @@ class ResultCache:
         kept = {shard_id: body for shard_id, body in entry.parts.items() if shard_id not in moved}
         question = asked.question
         try:
-            answer = await self._cluster.search_moved(asked.name, question.request, kept, moved, question.deadline_s)
+            answer = await self._cluster.search_moved(asked.scope, question.request, kept, moved, question.deadline_s)
         except (StaleEpoch, NotFound):
             return None
         self.counts.moved_shards += len(moved)

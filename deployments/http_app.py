@@ -40,8 +40,8 @@ from deployments.http_errors import BodyTooLarge, MissingPoint, UnknownPath, Wro
 from deployments.http_message import Call, Handler, Headers, HttpContext, Reply, Request
 from deployments.limits import LimitSettings
 from deployments.observability import Observed, observe
-from deployments.result_cache import ResultCache
-from deployments.snapshot_settings import SnapshotSettings
+from deployments.router_log import given_id, with_id
+from deployments.router_parts import PLAIN, RouterParts
 from shards.errors import NotFound, ShoalError
 
 Message = MutableMapping[str, Any]
@@ -163,20 +163,12 @@ class HttpApp:
         limits: LimitSettings,
         shoal_version: str,
         own_key: str | None = None,
-        cache: ResultCache | None = None,
-        *,
-        snapshots: SnapshotSettings | None = None,
+        parts: RouterParts = PLAIN,
     ) -> None:
         """`own_key`: the data folder's (`cluster.api_keys.local_key`)."""
-        self._context = HttpContext(
-            cluster,
-            limits,
-            shoal_version,
-            observe(cluster),
-            routes=_HANDLERS,
-            cache=cache,
-            snapshots=snapshots or SnapshotSettings(),
-        )
+        observed = observe(cluster, parts.observe, shoal_version)
+        kept = parts.cache, parts.snapshots
+        self._context = HttpContext(cluster, limits, shoal_version, observed, _HANDLERS, *kept)
         self._gate = Gate(cluster, own_key)
 
     @property
@@ -208,6 +200,7 @@ class HttpApp:
     async def answer(self, call: Call, body: bytes) -> Reply:
         """The reply to a request that was let in; an error is a reply too."""
         handler, request = call
+        observed = self._context.observed
         request.body = body
         try:
             if request.query_string:
@@ -217,8 +210,12 @@ class HttpApp:
             else:
                 reply = await self._answer_for_alias(handler, request)
         except Exception as error:
-            reply = error_reply(error, request.started)
-        self._context.observed.requests.add(_ROUTE_NAMES[handler], reply.status, perf_counter() - request.started)
+            reply = error_reply(error, request.started, observed.log.id_for(request.headers))
+        ended, route = perf_counter(), _ROUTE_NAMES[handler]
+        observed.requests.add(route, reply.status, ended - request.started)
+        reply = observed.log.finish(request, reply, route, ended)
+        if observed.tracing is not None:
+            observed.tracing.record(request, reply, route, ended)
         return reply
 
     def _find(self, method: str, path: str, headers: Headers) -> tuple[Route, str, str]:
@@ -269,7 +266,9 @@ class HttpApp:
         except ClientGone:
             return
         except Exception as error:
-            reply = error_reply(error, started)
+            request_id = given_id(scope["headers"])
+            reply = error_reply(error, started, request_id)
+            reply = with_id(reply, request_id) if request_id else reply
         else:
             reply = await self.answer(call, body)
         length = (b"content-length", b"%d" % reply.byte_count)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from hashlib import sha256
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 from urllib.parse import quote, urlsplit
 
 import orjson
@@ -45,7 +45,7 @@ class ClusterClient:
         self._address = _address(url)
         self._connection: HTTPConnection | None = None
 
-    def __enter__(self) -> ClusterClient:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -118,12 +118,15 @@ class ClusterClient:
 
     def call(self, method: str, path: str, body: object = None) -> Any:
         """The `result` of a reply. Raises the ShoalError that its status stands for, NoCluster if nobody answers."""
-        data = None if body is None else orjson.dumps(body)
+        status, answer = self._answer(method, path, None if body is None else orjson.dumps(body))
+        return self._result(status, answer)
+
+    def _answer(self, method: str, path: str, data: bytes | None) -> tuple[int, bytes]:
+        """Status and body. Raises DeadlineExceeded, NoCluster."""
         if method not in _REPEATABLE:
             self.close()
         with self._troubles_told(method, path):
-            status, answer = self._exchange(method, path, data)
-        return self._result(status, answer)
+            return self._exchange(method, path, data)
 
     @contextmanager
     def _troubles_told(self, method: str, path: str) -> Iterator[None]:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from cluster.api_keys import EVERYTHING, Access
 from cluster.scope import Scope
@@ -18,7 +18,6 @@ from cluster.search_times import SearchTimes
 from deployments.cluster_api import ClusterApi
 from deployments.http_parameters import parse_parameters, seconds_of
 from deployments.limits import LimitSettings
-from deployments.observability import Observed
 from deployments.result_cache import ResultCache
 from deployments.snapshot_settings import SnapshotSettings
 
@@ -27,6 +26,10 @@ Headers = Iterable[tuple[bytes, bytes]]
 JSON = b"application/json"
 TEXT = b"text/plain; charset=utf-8"
 _NONE: Mapping[str, str] = {}
+
+
+if TYPE_CHECKING:
+    from deployments.observability import Observed
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +71,7 @@ class Request:
 
     def header(self, name: bytes) -> bytes:
         """A header's value, b"" where there is none; `name` in lower case."""
-        for held, value in self.headers:
-            # Most headers have another length, which is known without looking at them.
-            if len(held) == len(name) and held.lower() == name:
-                return value
-        return b""
+        return header_of(self.headers, name)
 
     def parameters(self) -> Mapping[str, str]:
         """The query parameters. Raises InvalidRequest (http_parameters.py)."""
@@ -109,6 +108,15 @@ class Reply:
     def byte_count(self) -> int:
         """Of the body."""
         return len(self.body) if self.stream is None else self.stream.byte_count
+
+
+def header_of(headers: Headers, name: bytes) -> bytes:
+    """A header's value, b"" where there is none; `name` in lower case."""
+    for held, value in headers:
+        # Most headers have another length, which is known without looking at them.
+        if len(held) == len(name) and held.lower() == name:
+            return value
+    return b""
 
 
 Handler = Callable[[HttpContext, Request], Awaitable[Reply]]

@@ -24,6 +24,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from deployments.http_errors import BodyTooLarge, error_reply
 from deployments.http_message import Call, Headers, Reply, Stream
+from deployments.router_log import given_id, with_id
 from shards.errors import QueueFull
 
 SERVE_PREFIX = b"/-/"
@@ -133,8 +134,8 @@ class _Exchange:
     """One request and its reply. Has what uvicorn's protocol asks of its own RequestResponseCycle."""
 
     __slots__ = (
-        "_app", "_before", "_body", "_body_bytes", "_call", "_is_started", "_method", "_protocol", "_refusal", "_started",
-        "_task", "disconnected", "keep_alive", "response_complete",
+        "_app", "_before", "_body", "_body_bytes", "_call", "_headers", "_is_started", "_method", "_protocol", "_refusal",
+        "_started", "_task", "disconnected", "keep_alive", "response_complete",
     )  # fmt: skip
     message_event = asyncio.Event()
     """uvicorn sets it when a connection ends; nobody waits for it."""
@@ -145,6 +146,7 @@ class _Exchange:
         self._started = perf_counter()
         self._protocol = protocol
         self._app = app
+        self._headers = protocol.headers
         self._before = before
         self._method: str = protocol.parser.get_method().decode("ascii")
         self._body: list[bytes] = []
@@ -203,7 +205,9 @@ class _Exchange:
             return
         self._task = asyncio.current_task()
         if self._refusal is not None:
-            reply = error_reply(self._refusal, self._started)
+            request_id = given_id(self._headers)
+            reply = error_reply(self._refusal, self._started, request_id)
+            reply = with_id(reply, request_id) if request_id else reply
         else:
             assert self._call is not None, "what is not refused was let in"
             reply = await self._app.answer(

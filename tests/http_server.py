@@ -16,7 +16,9 @@ from deployments import http_protocol
 from deployments.cache_settings import CacheSettings
 from deployments.http_app import HttpApp
 from deployments.limits import LimitSettings
+from deployments.observability import OBSERVE_DEFAULTS, ObserveSettings
 from deployments.result_cache import ResultCache
+from deployments.router_parts import RouterParts
 from deployments.snapshot_settings import SnapshotSettings
 from shards.settings import ShardSettings
 from tests.local_cluster import LocalCluster
@@ -33,6 +35,7 @@ class Entrance:
     own_key: str | None = None
     is_short: bool = False
     port: int = 0
+    observe: ObserveSettings = OBSERVE_DEFAULTS
     snapshots: SnapshotSettings | None = None
 
 
@@ -95,7 +98,8 @@ class _Router:
         coordinator = await self._cluster.connect()
         cache = ResultCache(coordinator, CacheSettings(sample_fraction=1.0))
         entrance = self._entrance
-        self._app = HttpApp(coordinator, LimitSettings(), "0", entrance.own_key, cache, snapshots=entrance.snapshots)
+        parts = RouterParts(cache, entrance.observe, entrance.snapshots or SnapshotSettings())
+        self._app = HttpApp(coordinator, LimitSettings(), "0", entrance.own_key, parts)
         if self._entrance.is_short:
             http_protocol.register(self._app, ONGOING_MAX)
         await send({"type": "lifespan.startup.complete"})

@@ -18,6 +18,7 @@ from deployments.http_app import HttpApp
 from deployments.http_message import Reply
 from deployments.limits import LimitSettings
 from deployments.result_cache import ResultCache
+from deployments.router_parts import RouterParts
 from tests.local_cluster import LocalCluster
 
 COUNT, DIM = 300, 8
@@ -31,7 +32,7 @@ class Routed:
     def __init__(self, coordinator: Coordinator, settings: CacheSettings) -> None:
         self.coordinator = coordinator
         self.cache = ResultCache(coordinator, settings)
-        self.app = HttpApp(coordinator, LimitSettings(), "0", cache=self.cache)
+        self.app = HttpApp(coordinator, LimitSettings(), "0", parts=RouterParts(self.cache))
 
     async def send(self, method: str, path: str, body: Any = None, headers: Any = HEADERS) -> Reply:
         encoded = body if isinstance(body, bytes) else b"" if body is None else orjson.dumps(body)

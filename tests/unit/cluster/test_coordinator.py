@@ -16,7 +16,7 @@ from cluster.requests import OrderBy, ScrollRequest, SearchRequest, Selection, U
 from cluster.scope import Scope
 from shards.batch import PointBatch, make_batch
 from shards.distance import Distance
-from shards.errors import Conflict, DeadlineExceeded, DimensionMismatch, NotFound, ShardUnavailable
+from shards.errors import Conflict, DeadlineExceeded, DimensionMismatch, Internal, NotFound, ShardUnavailable
 from shards.field_schema import FieldSchema
 from shards.filters.indexes import FieldKind
 from shards.point_change import ChangeKind, PointChange
@@ -106,6 +106,30 @@ def test_a_search_waits_for_a_shard_that_restarts(tmp_path: Path) -> None:
         return await waiting
 
     assert len(run(tmp_path, steps).hits[0].keys) == COUNT
+
+
+def test_a_shard_that_is_silent_is_told_from_those_that_answer(tmp_path: Path) -> None:
+    async def steps(cluster: LocalCluster, coordinator: Coordinator) -> Any:
+        before = await coordinator.silent_shards(DEADLINE_S)
+        await asyncio.to_thread(cluster.stop_shard, 1)
+        return before, await coordinator.silent_shards(0.2)
+
+    before, after = run(tmp_path, steps)
+    assert before == {}
+    assert after.keys() <= {1}
+    assert all(isinstance(error, ShardUnavailable) for error in after.values())
+
+
+def test_a_router_that_follows_nothing_any_more_is_not_alive(tmp_path: Path) -> None:
+    async def steps(_: LocalCluster, coordinator: Coordinator) -> None:
+        coordinator.check_alive()
+        await coordinator.close()
+        assert coordinator._watch_task is not None
+        await asyncio.wait([coordinator._watch_task])
+        with pytest.raises(Internal, match="stopped following"):
+            coordinator.check_alive()
+
+    run(tmp_path, steps)
 
 
 def test_a_shard_that_stays_away_is_named(tmp_path: Path) -> None:

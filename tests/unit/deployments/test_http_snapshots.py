@@ -10,6 +10,7 @@ import pytest
 from cluster.api_keys import AddKey, Grant, Role, apply_change, new_key
 from deployments.http_app import HttpApp
 from deployments.limits import LimitSettings
+from deployments.router_parts import RouterParts
 from deployments.snapshot_settings import SnapshotSettings
 from tests.unit.deployments.asgi_client import AsgiClient
 from tests.unit.deployments.fake_cluster import FakeCluster, FakeSnapshots
@@ -27,7 +28,7 @@ def cluster() -> FakeCluster:
 def client(cluster: FakeCluster, tmp_path: Path) -> AsgiClient:
     (tmp_path / "snapshots").mkdir()
     settings = SnapshotSettings(url_prefixes=("http://127.0.0.1:1/good/",)).within(tmp_path)
-    client = AsgiClient(HttpApp(cluster, LimitSettings(), "0", snapshots=settings))
+    client = AsgiClient(HttpApp(cluster, LimitSettings(), "0", parts=RouterParts(snapshots=settings)))
     assert client.call("PUT", "/collections/words", {"vectors": {"size": 2, "distance": "Dot"}}).result is True
     return client
 

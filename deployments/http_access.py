@@ -34,7 +34,8 @@ class Route(NamedTuple):
     `role` None: open to everybody, always. `own_only`: the handler shows only what the caller may see, so that a grant
     over any collection will do. `guarded`: asks for a key also where a cluster is open. `whole_cluster`: its path looks like
     a collection's, but it is none. `within_tenants`: what it does can be kept within some tenants' points, so that grants
-    for these will do.
+    for these will do. `cost`: what a request for points costs at least (deployments/cost.py); 0: it is let in whatever the
+    load, for it is what people look with.
     """
 
     handler: Handler
@@ -43,6 +44,7 @@ class Route(NamedTuple):
     guarded: bool = False
     whole_cluster: bool = False
     within_tenants: bool = False
+    cost: float = 0.0
 
 
 class Admission(NamedTuple):

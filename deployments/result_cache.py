@@ -132,6 +132,8 @@ class ResultCache:
         self._level_one = LevelOne(settings.l1_bytes, self.counts)
         self._flights: dict[bytes, _Flight] = {}
         self._flight_count = 0
+        self.pressed_staleness_s = 0.0
+        """What is allowed to every request, because the router is short of time (deployments/degradation.py)."""
 
     def __repr__(self) -> str:
         return f"<ResultCache: {len(self._level_one)} answers, {self.counts.l1_bytes} bytes>"
@@ -162,7 +164,7 @@ class ResultCache:
     async def _check(self, entry: Entry, directives: Directives) -> _Check:
         """Whether a kept answer may be given."""
         now = asyncio.get_running_loop().time()
-        allowed_s = self._settings.staleness_s(directives.staleness_ms)
+        allowed_s = max(self._settings.staleness_s(directives.staleness_ms), self.pressed_staleness_s)
         if allowed_s and (age_s := now - entry.asked_at) <= allowed_s:
             self.counts.unvalidated += 1
             self._count_hit(entry, "l1")

@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.chaos import disk_full, kills, recall_cycles, simulations
+from deployments.admission_settings import AdmissionSettings
+from tests.chaos import disk_full, kills, overload, recall_cycles, simulations
 from tests.chaos.real_cluster import RealCluster
 from tests.chaos.report import Report, in_words, to_json
 from tests.chaos.small_disk import NoSmallDisk, small_disk
@@ -73,7 +74,16 @@ def _recall_cycles(options: Options) -> Iterator[Report]:
         yield _on_new_folder(options, 14, seed, lambda cluster, plan=plan: recall_cycles.run(cluster, plan))
 
 
-ROWS: dict[int, Callable[[Options], Iterator[Report]]] = {1: _kills, 6: _disk_full, 14: _recall_cycles}
+def _overload(options: Options) -> Iterator[Report]:
+    little = {"seconds": 8.0, "steady_s": 8.0, "points": 5_000} if options.quick else {}
+    for seed in _seeds(options):
+        plan = overload.OverloadPlan(seed, **little)
+        yield _on_new_folder(
+            options, 19, seed, lambda cluster, plan=plan: overload.run(cluster, plan), plan.admission
+        )
+
+
+ROWS: dict[int, Callable[[Options], Iterator[Report]]] = {1: _kills, 6: _disk_full, 14: _recall_cycles, 19: _overload}
 
 
 def _simulate(row: int, options: Options) -> Report:
@@ -85,20 +95,32 @@ def _seeds(options: Options) -> range:
     return range(options.seed, options.seed + (options.seeds or 1))
 
 
-def _on_new_folder(options: Options, row: int, seed: int, run: Callable[[RealCluster], Report]) -> Report:
+def _on_new_folder(
+    options: Options,
+    row: int,
+    seed: int,
+    run: Callable[[RealCluster], Report],
+    admission: AdmissionSettings | None = None,
+) -> Report:
     """A run on a cluster with a folder of its own, which is removed where the run passed."""
     folder = options.scratch / f"row-{row}-seed-{seed}"
     shutil.rmtree(folder, ignore_errors=True)
-    report = _on_cluster(row, seed, folder, run)
+    report = _on_cluster(row, seed, folder, run, admission)
     if report.verdict == "passed":
         shutil.rmtree(folder, ignore_errors=True)
     return report
 
 
-def _on_cluster(row: int, seed: int, folder: Path, run: Callable[[RealCluster], Report]) -> Report:
+def _on_cluster(
+    row: int,
+    seed: int,
+    folder: Path,
+    run: Callable[[RealCluster], Report],
+    admission: AdmissionSettings | None = None,
+) -> Report:
     """A run that breaks off has failed; the other rows go on."""
     try:
-        with RealCluster(folder) as cluster:
+        with RealCluster(folder, admission=admission) as cluster:
             return run(cluster)
     except Exception as error:
         traceback.print_exc()

@@ -17,11 +17,11 @@ from cluster.api_keys import local_key
 from cluster.coordinator import Coordinator
 from cluster.supervision import SupervisorSettings
 from cluster.supervisor import start_supervisor
+from deployments.cache_start import start_cache
 from deployments.config import AppArgs, Settings
 from deployments.data_folder import DataFolder, is_locked, open_folder
 from deployments.http_app import HttpApp
 from deployments.http_protocol import register
-from deployments.result_cache import ResultCache
 from deployments.version import SHOAL_VERSION
 from shards.errors import Conflict
 
@@ -48,7 +48,7 @@ class Router:
         secret = bytes.fromhex((args.data_folder / "secret").read_text().strip())
         self._coordinator = Coordinator(control, secret)
         await self._coordinator.start()
-        cache = ResultCache(self._coordinator, args.cache) if args.cache.l1_bytes else None
+        cache = start_cache(self._coordinator, args.cache, secret)
         self._app = HttpApp(self._coordinator, args.limits, SHOAL_VERSION, local_key(secret), cache)
         register(self._app, args.router.max_ongoing_requests)
 

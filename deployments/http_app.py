@@ -19,6 +19,7 @@ from typing import Any
 from cluster.api_keys import Role
 from deployments import (
     http_aliases,
+    http_cache,
     http_changes,
     http_collections,
     http_docs,
@@ -32,6 +33,7 @@ from deployments import (
     http_service,
     http_vector_writes,
 )
+from deployments.cache_metrics import add_cache_metrics
 from deployments.cluster_api import ClusterApi
 from deployments.http_access import Gate, Route
 from deployments.http_errors import BodyTooLarge, MissingPoint, UnknownPath, WrongMethod, error_reply, status_of
@@ -60,6 +62,7 @@ ROUTES: dict[str, Methods] = {
     "/docs": {"GET": Route(http_docs.docs_page, OPEN)},
     "/cluster": {"GET": Route(http_service.get_cluster, READ)},
     "/shoal/state": {"GET": Route(http_service.get_state, ADMIN)},
+    "/shoal/cache/clear": {"POST": Route(http_cache.clear_cache, ADMIN)},
     "/shoal/keys": {
         "GET": Route(http_keys.list_keys, ADMIN, guarded=True),
         "POST": Route(http_keys.create_key, ADMIN, guarded=True),
@@ -146,6 +149,8 @@ class HttpApp:
         """`own_key`: the data folder's (`cluster.api_keys.local_key`)."""
         self._context = HttpContext(cluster, limits, shoal_version, observe(cluster), routes=_HANDLERS, cache=cache)
         self._gate = Gate(cluster, own_key)
+        if cache is not None:
+            add_cache_metrics(self.observed.sources, cache.counts)
 
     @property
     def observed(self) -> Observed:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from cluster.requests import ScrollRequest, SearchAnswer, SearchRequest
 from cluster.search_times import SearchTimes
 from deployments.cache_key import Arrival
+from deployments.cache_question import Answer, Question, coverage_json
 from deployments.http_filters import NO_FILTER, encoded_filter
 from deployments.http_json import Point, dump, parse_body, records, scored_points, scores_of
 from deployments.http_message import HttpContext, Reply, Request, success
@@ -20,7 +21,6 @@ from deployments.http_models import LegacySearchBody, QueryBatchBody, QueryBody,
 from deployments.http_vectors import pack_query, pack_vectors, query_vector, searched_vector
 from deployments.limits import LimitSettings
 from deployments.payload_selection import PayloadSelection, parse_selection
-from deployments.result_cache import Answer, Question, coverage_json
 from deployments.vector_selection import VectorSelection, parse_vector_selection
 from shards.batch import Vectors
 from shards.distance import prepare_vectors

@@ -77,7 +77,14 @@ PURE_MODULES = frozenset(
         *("cluster/histogram.py", "cluster/search_times.py"),
         *(
             f"deployments/{name}.py"
-            for name in ("cache_counts", "cache_key", "cache_policy", "cache_settings", "openapi_words")
+            for name in (
+                "cache_breaker",
+                "cache_counts",
+                "cache_key",
+                "cache_policy",
+                "cache_settings",
+                "openapi_words",
+            )
         ),
     }
 )

@@ -100,8 +100,8 @@ def test_names_are_escaped(cluster: FakeCluster) -> None:
 def test_searches_are_told_by_phase_and_shard(tmp_path: Path) -> None:
     with serving_cluster(tmp_path, shard_count=2) as url, ClusterClient(url) as client:
         client.call("PUT", "/collections/words", {"vectors": {"size": 2, "distance": "Dot"}})
-        for _ in range(3):
-            client.call("POST", "/collections/words/points/query", {"query": [1.0, 2.0]})
+        for number in range(3):  # different ones: a kept answer has no phases
+            client.call("POST", "/collections/words/points/query", {"query": [1.0, number]})
         client.call("POST", "/collections/words/points/query/batch", {"searches": [{"query": [1.0, 2.0]}] * 5})
         with urlopen(f"{url}/metrics") as answer:
             found = samples(answer.read().decode())

@@ -148,3 +148,22 @@ def test_tenants_do_not_disturb_each_other(tmp_path: Path) -> None:
         assert other.cache.counts.cross_shard == 0
 
     run(tmp_path, steps)
+
+
+def test_answers_are_cleared_by_collection_and_tenant_and_counted(tmp_path: Path) -> None:
+    async def steps(one: Routed, _: Routed) -> None:
+        path = "/collections/c/points/query"
+        for row in range(3):
+            await one.result("POST", path, query(row))
+        assert await one.result("POST", "/shoal/cache/clear", {"collection": "c"}) == {"cleared": 3, "shared": None}
+        await one.result("POST", path, query(0))
+        assert await one.result("POST", "/shoal/cache/clear", {}) == {"cleared": 1, "shared": None}
+        assert (await one.send("POST", "/shoal/cache/clear", {"collection": "nothing"})).status == 404
+        for body in ({"tenant": "a"}, {"collection": "c", "tenant": "a"}, {"collection": 1}):
+            assert (await one.send("POST", "/shoal/cache/clear", body)).status in (400, 422)
+        told = (await one.send("GET", "/metrics")).body.decode()
+        assert 'shoal_cache_hits_total{level="l1",router="' in told
+        missed = next(line for line in told.splitlines() if line.startswith("shoal_cache_misses_total"))
+        assert float(missed.split()[-1]) == 4
+
+    run(tmp_path, steps)

@@ -5,9 +5,9 @@ hash; it is no secret. The secret is 256 random bits, and what is kept is SHA-25
 salt. A slow hash would be wrong here: it protects what people choose, because that can be guessed; 256 random bits can't be
 guessed at any speed, and every request would wait for it.
 
-A grant gives a role over one collection or all, within one tenant or all. Roles include each other: read < write <
-admin. Grants only add: a key may do what any one of its grants allows. They hold for a name: a collection that is
-deleted and made again under its old name is granted as before, and an alias is a name of its own.
+A grant gives a role over one collection or all, or to the points of one tenant there. Roles include each other: read <
+write < admin. Grants only add: a key may do what any one of its grants allows. They hold for a name: a collection that
+is deleted and made again under its old name is granted as before, and an alias is a name of its own.
 
 A revoked key keeps its record. A cluster asks for keys as soon as there is a record, so revoking the last key never opens
 a cluster; only ForgetKeys does.
@@ -162,22 +162,33 @@ def _with(keys: Keys, record: KeyRecord) -> Keys:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """What a caller may do: a key's grants, ready to be asked. `tenants`: those of grants that are for one tenant alone;
-    they allow nothing until requests can be kept within a tenant.
-    """
+    """What a caller may do: a key's grants, ready to be asked. `within`: those that are for one tenant's points alone."""
 
     key_id: str = ""
     everywhere: frozenset[Role] = _NOTHING
     by_collection: Mapping[str, frozenset[Role]] = field(default_factory=dict)
-    tenants: tuple[str, ...] = ()
+    within: tuple[Grant, ...] = ()
 
     def allows(self, role: Role, collection: str) -> bool:
-        """Whether it may do that to the collection ("": to the cluster as a whole)."""
+        """Whether it may do that to the whole collection ("": to the cluster as a whole)."""
         return role in self.everywhere or role in self.by_collection.get(collection, _NOTHING)
 
+    def tenants(self, role: Role, collection: str) -> tuple[str, ...]:
+        """The tenants to whose points in the collection it may do that, sorted."""
+        names = {
+            grant.tenant
+            for grant in self.within
+            if role in _INCLUDED[grant.role] and grant.collection in (None, collection)
+        }
+        return tuple(sorted(name for name in names if name is not None))
+
     def allows_somewhere(self, role: Role) -> bool:
-        """Whether there may be a collection to which it may do that."""
-        return role in self.everywhere or any(role in roles for roles in self.by_collection.values())
+        """Whether there may be a collection, or points, to which it may do that."""
+        return (
+            role in self.everywhere
+            or any(role in roles for roles in self.by_collection.values())
+            or any(role in _INCLUDED[grant.role] for grant in self.within)
+        )
 
 
 EVERYTHING = Access(everywhere=frozenset(Role))
@@ -188,15 +199,15 @@ def access_of(key_id: str, grants: Iterable[Grant]) -> Access:
     """What a key with these grants may do."""
     everywhere = _NOTHING
     by_collection: dict[str, frozenset[Role]] = {}
-    tenants: list[str] = []
+    within: list[Grant] = []
     for grant in grants:
         if grant.tenant is not None:
-            tenants.append(grant.tenant)
+            within.append(grant)
         elif grant.collection is None:
             everywhere |= _INCLUDED[grant.role]
         else:
             by_collection[grant.collection] = by_collection.get(grant.collection, _NOTHING) | _INCLUDED[grant.role]
-    return Access(key_id, everywhere, by_collection, tuple(tenants))
+    return Access(key_id, everywhere, by_collection, tuple(within))
 
 
 class KeyRing:

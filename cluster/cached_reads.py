@@ -13,7 +13,8 @@ from collections.abc import Collection, Mapping
 from cluster.fan_out import ShardRequest
 from cluster.generation_probe import GenerationProbe, Stamps
 from cluster.point_reads import PointReads, merged, search_of
-from cluster.requests import Origin, Scope, SearchAnswer, SearchRequest
+from cluster.requests import Footprint, Origin, SearchAnswer, SearchRequest
+from cluster.scope import Named, scope_of
 from cluster.shard_calls import PATIENCE_S, target_of
 from cluster.state import CatalogueControl, CollectionState
 from cluster.tenants import shards_asked, slots_asked
@@ -33,20 +34,26 @@ class CachedReads(PointReads):
         super().__init__(control, secret, patience_s)
         self._probe = GenerationProbe(self._clients)
 
-    def stamps(self, scope: Scope) -> asyncio.Future[Stamps]:
-        """How far the scope has moved, at a moment after now; see GenerationProbe."""
-        return self._probe.ask(scope)
+    def stamps(self, footprint: Footprint) -> asyncio.Future[Stamps]:
+        """How far the footprint has moved, at a moment after now; see GenerationProbe."""
+        return self._probe.ask(footprint)
 
     async def search_moved(
-        self, name: str, request: SearchRequest, kept: Mapping[int, bytes], moved: Collection[int], deadline_s: float
+        self,
+        about: Named,
+        request: SearchRequest,
+        kept: Mapping[int, bytes],
+        moved: Collection[int],
+        deadline_s: float,
     ) -> SearchAnswer:
-        """One query's answer, of what was kept of some shards (HITS' bodies) and what the others find now.
+        """One query's answer, of what was kept of some shards (HITS' bodies) and what the others find now. `request` is
+        already narrowed to the scope's tenants.
 
         Raises StaleEpoch or NotFound where the collection is no longer what it was: then search as usual.
         """
-        collection = self.collection(name)
+        collection = self.collection(about)
         if {*kept, *moved} != {*shards_asked(collection, request.filter)}:
-            raise StaleEpoch(f"collection `{name}` lives on other shards now")
+            raise StaleEpoch(f"collection `{scope_of(about).name}` lives on other shards now")
         column, body = search_of(collection, request)
         found = await self._ask(
             ShardRequest(Kind.SEARCH, dict.fromkeys(moved, body), messages.decode_hits), deadline_s
@@ -55,11 +62,11 @@ class CachedReads(PointReads):
         return SearchAnswer(merged(replies, request, column.distance), 1.0, origins=[Origin(replies, 0)])
 
 
-def scope_of(collection: CollectionState, encoded_filter: bytes) -> Scope:
+def footprint_of(collection: CollectionState, encoded_filter: bytes) -> Footprint:
     """What a search with this filter (b"": none) depends on. Raises BadFilter, LimitExceeded."""
     target = target_of(collection)
     shard_ids = shards_asked(collection, encoded_filter)
     slots = slots_asked(collection, encoded_filter)
     if slots is None or len(slots) > SLOTS_MAX or collection.tenant_field is None:
-        return Scope(Asked(target.uid, target.epoch), shard_ids)
-    return Scope(Asked(target.uid, target.epoch, collection.tenant_field, slots), shard_ids)
+        return Footprint(Asked(target.uid, target.epoch), shard_ids)
+    return Footprint(Asked(target.uid, target.epoch, collection.tenant_field, slots), shard_ids)

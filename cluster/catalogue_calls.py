@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from cluster.aliases import AliasAction
 from cluster.api_keys import KeyChange
-from cluster.state import CatalogueControl, ClusterState
+from cluster.state import CatalogueControl, ClusterState, CollectionState
 from shards.errors import DeadlineExceeded
 
 T = TypeVar("T")
@@ -54,9 +54,13 @@ class CatalogueCalls:
         """
         self._take(await before(deadline_s, self._control.update_collection(name, changes)))
 
-    async def set_tenant_field(self, name: str, path: str, deadline_s: float) -> None:
-        """Have a payload field say where a collection's points live. Errors as of `CatalogueControl`'s."""
-        self._take(await before(deadline_s, self._control.set_tenant_field(name, path)))
+    async def set_tenant_field(self, name: str, path: str, moves_points: bool, deadline_s: float) -> None:
+        """Have a payload field say where a collection's points live, or whose they are. Errors as of `CatalogueControl`'s."""
+        self._take(await before(deadline_s, self._control.set_tenant_field(name, path, moves_points)))
+
+    async def recover_collection(self, item: CollectionState, deadline_s: float) -> None:
+        """Have a name lead to a collection whose parts are restored. Errors as of `CatalogueControl`'s."""
+        self._take(await before(deadline_s, self._control.recover_collection(item)))
 
     async def change_keys(self, change: KeyChange, deadline_s: float) -> None:
         """Change the API keys. Errors as of `cluster.api_keys.apply_change`."""

@@ -1,9 +1,10 @@
 """What the cluster must never forget, as a value: its shards, its collections, and how far each of them is.
 
 Every change returns a new catalogue; `cluster/catalogue.py` makes it durable, and only then does it count.
-Invariants: shards are named once and never vanish; a name belongs to at most one collection that is not being
-deleted, while any number of older ones with that name may still wait to be dropped (collections are kept by uid); an
-alias leads to a ready collection and has no collection's name (cluster/aliases.py).
+Invariants: shards are named once and never vanish; a name belongs to at most one ready collection and one that is being
+created: both at once only while a snapshot is being recovered, that takes the other's place when it is ready. Any number of
+older ones with that name may still wait to be dropped (collections are kept by uid). An alias leads to a ready collection
+and has no collection's name (cluster/aliases.py).
 """
 
 from __future__ import annotations
@@ -59,8 +60,8 @@ class Catalogue(BaseModel):
 
     def find(self, name: str) -> CollectionState | None:
         """The collection that holds this name: ready, or about to be."""
-        held = (item for item in self.collections.values() if item.name == name and item.status != "deleting")
-        return next(held, None)
+        held = [item for item in self.collections.values() if item.name == name and item.status != "deleting"]
+        return min(held, key=lambda item: item.status != "ready", default=None)
 
     def find_ready(self, name: str) -> CollectionState:
         """The ready collection of this name. Raises NotFound."""
@@ -110,12 +111,19 @@ class Catalogue(BaseModel):
         return self.model_copy(update={"collections": {**self.collections, uid: new}})
 
     def moved(self, uid: str, status: Status) -> Catalogue:
-        """With one collection's status changed. With a collection that is being deleted its aliases go."""
-        changed = self.collections[uid].model_copy(update={"status": status})
-        aliases = self.aliases
-        if status == "deleting" and self.collections[uid].status == "ready":
+        """With one collection's status changed. With a collection that is being deleted its aliases go; one that was
+        recovered and is ready takes the place of the one before, aliases and all.
+        """
+        before = self.collections[uid]
+        changed = before.model_copy(update={"status": status, "restored": before.restored and status == "creating"})
+        collections, aliases = {**self.collections, uid: changed}, self.aliases
+        if status == "deleting" and before.status == "ready":
             aliases = {alias: name for alias, name in aliases.items() if name != changed.name}
-        return self.model_copy(update={"collections": {**self.collections, uid: changed}, "aliases": aliases})
+        if status == "ready" and before.restored:
+            for old in self.with_status("ready"):
+                if old.name == changed.name:
+                    collections[old.uid] = old.model_copy(update={"status": "deleting"})
+        return self.model_copy(update={"collections": collections, "aliases": aliases})
 
     def with_aliases(self, actions: Sequence[AliasAction]) -> Catalogue:
         """After a list of changes to aliases. Errors as of `cluster.aliases.change_aliases`."""
@@ -129,26 +137,46 @@ class Catalogue(BaseModel):
         changed = found.model_copy(update={"settings": merge_settings(found.settings, changes)})
         return self.model_copy(update={"collections": {**self.collections, found.uid: changed}})
 
-    def with_tenant_field(self, name: str, path: str) -> Catalogue:
-        """With a ready collection's points told apart by a payload field, under the next epoch; the same catalogue where it
-        is so. Raises NotFound, and InvalidRequest where it is another field: points would have to move.
+    def with_tenant_field(self, name: str, path: str, moves_points: bool = True) -> Catalogue:
+        """With a ready collection's points told apart by a payload field: where they live, under the next epoch, or, unless it
+        `moves_points`, whose they are alone. The same catalogue where it is so. Raises NotFound, and InvalidRequest where
+        it is another field.
         """
         found = self.find_ready(name)
-        if found.tenant_field == path:
+        if path == found.tenant_field or (path == found.owner_field and not moves_points):
             return self
-        if found.tenant_field is not None:
+        if found.owner_field not in (None, path):
             raise InvalidRequest(
-                f"Wrong input: Collection `{name}` has the tenant field `{found.tenant_field}` already, and `{path}` can't be"
+                f"Wrong input: Collection `{name}` has the tenant field `{found.owner_field}` already, and `{path}` can't be"
                 " a second one: declare it without is_tenant"
             )
-        shard_map = found.shard_map.model_copy(update={"epoch": found.shard_map.epoch + 1})
-        changed = found.model_copy(update={"tenant_field": path, "shard_map": shard_map})
+        update: dict[str, Any] = {"late_tenant_field": path}
+        if moves_points:
+            shard_map = found.shard_map.model_copy(update={"epoch": found.shard_map.epoch + 1})
+            update = {"tenant_field": path, "late_tenant_field": None, "shard_map": shard_map}
+        changed = found.model_copy(update=update)
         return self.model_copy(update={"collections": {**self.collections, found.uid: changed}})
 
     def forgotten(self, uid: str) -> Catalogue:
         """Without a collection whose files are gone."""
         kept = {key: item for key, item in self.collections.items() if key != uid}
         return self.model_copy(update={"collections": kept})
+
+
+def recovering(catalogue: Catalogue, item: CollectionState) -> Catalogue:
+    """The catalogue with a collection whose parts have been restored. Once it is ready it takes the place of the one of its
+    name. Raises Conflict where another is being made under the name, InvalidRequest where it is an alias or on shards that
+    are not there.
+    """
+    if any(held.name == item.name for held in catalogue.with_status("creating")):
+        raise Conflict(f"Wrong input: Collection `{item.name}` is being made or recovered already; wait for it")
+    if item.name in catalogue.aliases:
+        raise InvalidRequest(
+            f"Wrong input: Collection `{item.name}` can't be recovered: there is an alias of this name"
+        )
+    if missing := set(item.shard_map.shard_ids) - set(catalogue.shard_ids):
+        raise InvalidRequest(f"the snapshot needs the shards {sorted(missing)}, which this cluster does not have")
+    return catalogue.model_copy(update={"collections": {**catalogue.collections, item.uid: item}})
 
 
 def new_catalogue(cluster_id: str, node_id: str, shard_count: int | None) -> Catalogue:

@@ -16,7 +16,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RayTaskErro
 
 from cluster.aliases import AliasAction
 from cluster.api_keys import KeyChange
-from cluster.state import ClusterState
+from cluster.state import ClusterState, CollectionState
 from shards.errors import Internal, ShoalError, Unavailable
 from shards.schema import CollectionSpec
 
@@ -27,6 +27,8 @@ GRACE_S = 5.0
 """How much longer than it may take a call is waited for: the supervisor answers in time unless something is wrong."""
 CHANGE_S = 30.0
 """How long a change of collections or keys may take; the supervisor gives up sooner."""
+RECOVER_S = 150.0
+"""The same, of a recovery: shards open parts that have points."""
 CONNECT_PAUSE_S = 0.1
 
 
@@ -58,9 +60,14 @@ class SupervisorClient:
         state: ClusterState = await self._call("update_collection", CHANGE_S, name, changes)
         return state
 
-    async def set_tenant_field(self, name: str, path: str) -> ClusterState:
+    async def set_tenant_field(self, name: str, path: str, moves_points: bool = True) -> ClusterState:
         """See CatalogueControl."""
-        state: ClusterState = await self._call("set_tenant_field", CHANGE_S, name, path)
+        state: ClusterState = await self._call("set_tenant_field", CHANGE_S, name, path, moves_points)
+        return state
+
+    async def recover_collection(self, item: CollectionState) -> ClusterState:
+        """See CatalogueControl."""
+        state: ClusterState = await self._call("recover_collection", RECOVER_S, item)
         return state
 
     async def change_aliases(self, actions: Sequence[AliasAction]) -> ClusterState:

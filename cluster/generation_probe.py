@@ -14,7 +14,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from functools import partial
 
-from cluster.requests import Scope
+from cluster.requests import Footprint
 from cluster.shard_client import ShardClient
 from shards.errors import ShoalError
 from shards.generations import NO_STAMP, Asked, Stamp, decode_stamps, encode_asked
@@ -27,12 +27,12 @@ Stamps = Mapping[int, Stamp]
 
 
 class _Round:
-    """One scope in one turn: who waits for it, and what has been told."""
+    """One footprint in one turn: who waits for it, and what has been told."""
 
     __slots__ = ("open", "stamps", "waiters")
 
-    def __init__(self, scope: Scope) -> None:
-        self.open = len(scope.shard_ids)
+    def __init__(self, footprint: Footprint) -> None:
+        self.open = len(footprint.shard_ids)
         self.stamps: dict[int, Stamp] = {}
         self.waiters: list[asyncio.Future[Stamps]] = []
 
@@ -53,17 +53,17 @@ class GenerationProbe:
 
     def __init__(self, clients: Mapping[int, ShardClient]) -> None:
         self._clients = clients
-        self._turn: dict[Scope, _Round] = {}
+        self._turn: dict[Footprint, _Round] = {}
         self.sent_count = 0
 
-    def ask(self, scope: Scope) -> asyncio.Future[Stamps]:
-        """The stamps of the scope's shards at a moment after now, NO_STAMP of those that can't be told. Never fails."""
+    def ask(self, footprint: Footprint) -> asyncio.Future[Stamps]:
+        """The stamps of the footprint's shards at a moment after now, NO_STAMP of those that can't be told. Never fails."""
         loop = asyncio.get_running_loop()
         if not self._turn:
             loop.call_soon(self._send)
-        waiting = self._turn.get(scope)
+        waiting = self._turn.get(footprint)
         if waiting is None:
-            waiting = self._turn[scope] = _Round(scope)
+            waiting = self._turn[footprint] = _Round(footprint)
         waiter: asyncio.Future[Stamps] = loop.create_future()
         waiting.waiters.append(waiter)
         return waiter
@@ -71,9 +71,9 @@ class GenerationProbe:
     def _send(self) -> None:
         turn, self._turn = self._turn, {}
         by_shard: dict[int, list[tuple[Asked, _Round]]] = {}
-        for scope, waiting in turn.items():
-            for shard_id in scope.shard_ids:
-                by_shard.setdefault(shard_id, []).append((scope.asked, waiting))
+        for footprint, waiting in turn.items():
+            for shard_id in footprint.shard_ids:
+                by_shard.setdefault(shard_id, []).append((footprint.asked, waiting))
         for shard_id, waiting_here in by_shard.items():
             self._send_to(shard_id, waiting_here)
 

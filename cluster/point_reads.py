@@ -26,18 +26,21 @@ from cluster.requests import (
     SearchAnswer,
     SearchRequest,
 )
+from cluster.scope import Named, Scope, scope_of
 from cluster.search_times import FanOutTimes, SearchTimes
 from cluster.shard_calls import PATIENCE_S, ShardCalls, target_of
 from cluster.state import CatalogueControl, CollectionState
+from cluster.tenant_guard import narrowed
 from cluster.tenants import shards_asked, split_ids
 from shards import messages
-from shards.batch import Vectors, encode_keys
+from shards.batch import Vectors
 from shards.distance import Distance, passes_threshold, scores
 from shards.errors import ShoalError
 from shards.filter_query import filter_query
 from shards.filters.paths import parse_path
 from shards.hits import HitLists
 from shards.index import SearchPlan
+from shards.lookup import Which
 from shards.nearest import Want
 from shards.point_ids import key_array, key_list
 from shards.scrolling import Order, ScrollPlan
@@ -48,7 +51,7 @@ from shards.wire import Kind
 class _SearchKey(NamedTuple):
     """What searches have in common that leave together. `parameters`: a SearchRequest without its vectors."""
 
-    name: str
+    scope: Scope
     dim: int
     parameters: tuple[Any, ...]
     deadline_s: float
@@ -70,57 +73,61 @@ class PointReads(ShardCalls):
         self._searches: SearchBatcher[_SearchKey, _Found] = SearchBatcher(self._search_alike)
 
     async def retrieve(
-        self, name: str, keys: list[int], with_payload: bool, with_vectors: bool, deadline_s: float
+        self, about: Named, keys: list[int], with_payload: bool, with_vectors: bool, deadline_s: float
     ) -> list[Record]:
         """The points of the ids, in the order asked; missing ones are left out."""
         array = key_array(keys)
-        flags = bytes([with_payload | with_vectors << 1]) + bytes(7)
+        want = Want(with_payload, with_vectors)
 
-        async def ask(collection: CollectionState) -> list[Record]:
-            parts = split_ids(collection, array)
-            target = target_of(collection).encode()
-            bodies = {shard_id: [target + flags, encode_keys(array[rows])] for shard_id, rows in parts.items()}
+        async def ask(collection: CollectionState, guard: bytes) -> list[Record]:
+            target, which = target_of(collection), Which(filter_query(guard)) if guard else None
+            bodies = {
+                shard_id: messages.encode_retrieve(target, array[rows], want, which)
+                for shard_id, rows in split_ids(collection, array, guard).items()
+            }
             replies = await self._ask(ShardRequest(Kind.RETRIEVE, bodies, messages.decode_records), deadline_s)
             return _records_in_order(replies, keys, with_vectors)
 
-        return await self._on_current_state(name, ask) if keys else []
+        return await self._on_current_state(about, ask) if keys else []
 
-    async def scroll(self, name: str, request: ScrollRequest, deadline_s: float) -> ScrollPage:
+    async def scroll(self, about: Named, request: ScrollRequest, deadline_s: float) -> ScrollPage:
         """A page of points in the order of their ids, or of a payload field."""
         wanted = request.order_by
         order = wanted and Order(parse_path(wanted.field), wanted.descends, wanted.start_from)
-        query = filter_query(request.filter) if request.filter else None
         # One more than the page has, by id, tells where the next begins.
         limit = request.limit + 1 if order is None else request.limit
-        plan = ScrollPlan(limit, request.offset, query, order, Want(request.with_payload, request.with_vectors))
+        want = Want(request.with_payload, request.with_vectors)
 
-        async def ask(collection: CollectionState) -> ScrollPage:
+        async def ask(collection: CollectionState, guard: bytes) -> ScrollPage:
+            encoded = narrowed(request.filter, guard)
+            plan = ScrollPlan(limit, request.offset, filter_query(encoded) if encoded else None, order, want)
             body = messages.encode_scroll(target_of(collection), plan)
-            bodies = dict.fromkeys(shards_asked(collection, request.filter), body)
+            bodies = dict.fromkeys(shards_asked(collection, encoded), body)
             replies = await self._ask(ShardRequest(Kind.SCROLL, bodies, messages.decode_page), deadline_s)
             return merge_pages(list(replies.values()), request)
 
-        return await self._on_current_state(name, ask)
+        return await self._on_current_state(about, ask)
 
-    async def count(self, name: str, deadline_s: float, encoded_filter: bytes = b"") -> int:
+    async def count(self, about: Named, deadline_s: float, encoded_filter: bytes = b"") -> int:
         """Points of a collection, or those of them that match, exactly."""
 
-        async def ask(collection: CollectionState) -> int:
-            body = [target_of(collection).encode() + encoded_filter]
-            bodies = dict.fromkeys(shards_asked(collection, encoded_filter), body)
+        async def ask(collection: CollectionState, guard: bytes) -> int:
+            encoded = narrowed(encoded_filter, guard)
+            body = [target_of(collection).encode() + encoded]
+            bodies = dict.fromkeys(shards_asked(collection, encoded), body)
             replies = await self._ask(ShardRequest(Kind.COUNT, bodies, messages.decode_written), deadline_s)
             return sum(replies.values())
 
-        return await self._on_current_state(name, ask)
+        return await self._on_current_state(about, ask)
 
-    async def statistics(self, name: str, deadline_s: float) -> list[CollectionStatistics]:
+    async def statistics(self, about: Named, deadline_s: float) -> list[CollectionStatistics]:
         """What each shard says of its part, by shard id."""
-        replies = await self._ask_all(name, Kind.STATISTICS, messages.decode_json, deadline_s)
+        replies = await self._ask_all(about, Kind.STATISTICS, messages.decode_json, deadline_s)
         return [CollectionStatistics(**replies[shard_id]) for shard_id in sorted(replies)]
 
-    async def search(self, name: str, request: SearchRequest, deadline_s: float) -> SearchAnswer:
+    async def search(self, about: Named, request: SearchRequest, deadline_s: float) -> SearchAnswer:
         """The nearest points to each query. Searches that ask alike share their way (cluster/batching.py)."""
-        key = _SearchKey(name, request.vectors.shape[1], request[1:], deadline_s)
+        key = _SearchKey(scope_of(about), request.vectors.shape[1], request[1:], deadline_s)
         entered = perf_counter()
         found = await self._searches.search(key, request.vectors)
         times = SearchTimes(entered, *found[0].times)
@@ -144,14 +151,15 @@ class PointReads(ShardCalls):
 
     async def _search_alike(self, key: _SearchKey, vectors: Vectors, answered: Answered) -> list[_Found]:
         request = SearchRequest(vectors, *key.parameters)
-        return await self._on_current_state(key.name, partial(self._search, request, key.deadline_s, answered))
+        return await self._on_current_state(key.scope, partial(self._search, request, key.deadline_s, answered))
 
     async def _search(
-        self, request: SearchRequest, deadline_s: float, answered: Answered, collection: CollectionState
+        self, request: SearchRequest, deadline_s: float, answered: Answered, collection: CollectionState, guard: bytes
     ) -> list[_Found]:
         times = FanOutTimes(perf_counter())
-        column, body = search_of(collection, request)
-        bodies = dict.fromkeys(shards_asked(collection, request.filter), body)
+        encoded = narrowed(request.filter, guard) if guard else request.filter
+        column, body = search_of(collection, request._replace(filter=encoded) if guard else request)
+        bodies = dict.fromkeys(shards_asked(collection, encoded), body)
         replies = await self._ask(ShardRequest(Kind.SEARCH, bodies, messages.decode_hits, times), deadline_s)
         answered_at = perf_counter()
         answered()

@@ -3,7 +3,8 @@
 The supervisor calls these over and over and enacts what they return, so whatever was interrupted (a creation by a
 crash, a deletion by a shard that was down) is finished by the next round, by whichever supervisor lives then:
 
-    creating   every shard of it makes its part -> ready; one of them refuses -> deleting
+    creating   every shard of it makes its part, or takes the one that it restored from a snapshot -> ready, and the
+               collection that it replaces -> deleting; one of them refuses -> deleting
     ready      every shard has it open before the shard's address is shown
     deleting   every shard of it drops its part -> forgotten
 
@@ -148,7 +149,7 @@ def plan_shard(catalogue: Catalogue, shard_id: int, observed: ObservedShard) -> 
 
 def _ensure(item: CollectionState) -> EnsureCollection:
     create = item.status == "creating"
-    order = CollectionOrder(item.uid, item.spec, item.shard_map.epoch, create)
+    order = CollectionOrder(item.uid, item.spec, item.shard_map.epoch, create, item.restored and create)
     reason = "is being created" if create else "is ready, and this life of the shard has not opened it yet"
     return EnsureCollection(order, f"collection {item.name} {reason}")
 

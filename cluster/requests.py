@@ -61,7 +61,7 @@ class QueryHits(NamedTuple):
         )
 
 
-class Scope(NamedTuple):
+class Footprint(NamedTuple):
     """What an answer depends on: these shards' parts of a collection, or only slots of them, by the texts of a field."""
 
     asked: Asked
@@ -176,11 +176,18 @@ class Selection(NamedTuple):
 
 class UpsertCondition(NamedTuple):
     """Which points of an upsert are written. `mode`: "upsert", "insert_only" (ids that are new), "update_only" (ids that
-    exist). `filter`: of points that exist only those that match it, as they are before.
+    exist). `filter`: of points that exist only those that match it, as they are before. `guard`: see shards/point_writes.py.
+    Both are encoded filters, b"" for none.
     """
 
     mode: str = "upsert"
     filter: bytes = b""
+    guard: bytes = b""
+
+    @property
+    def is_met_by_all(self) -> bool:
+        """Whether every point is written, if the guard allows any."""
+        return self.mode == "upsert" and not self.filter
 
 
 ANY_POINT = UpsertCondition()

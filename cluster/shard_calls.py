@@ -16,8 +16,10 @@ from typing import Any, TypeVar
 from cluster.catalogue_calls import CatalogueCalls
 from cluster.fan_out import ShardRequest, fan_out
 from cluster.gather import Outcome
+from cluster.scope import Named, check_same, scope_of
 from cluster.shard_client import ShardClient
 from cluster.state import CatalogueControl, ClusterState, CollectionState
+from cluster.tenant_guard import check_whole, guard_of
 from shards.errors import Internal, NotFound, ShoalError, StaleEpoch, Unavailable
 from shards.messages import Target
 from shards.wire import Kind
@@ -68,25 +70,30 @@ class ShardCalls:
             raise Unavailable("the router does not know the cluster's state yet", 1.0)
         return self._state
 
-    def collection(self, name: str) -> CollectionState:
-        """The state of the collection of this name or alias. Raises NotFound."""
-        found = self.state.find(name)
+    def collection(self, about: Named) -> CollectionState:
+        """The state of the collection of this name or alias. Raises NotFound, and Conflict where the scope means one that was
+        replaced by another of its name.
+        """
+        scope = scope_of(about)
+        found = self.state.find(scope.name)
         if found is None:
-            raise NotFound(f"Not found: Collection `{name}` doesn't exist!")
+            raise NotFound(f"Not found: Collection `{scope.name}` doesn't exist!")
+        check_same(scope, found)
         return found
 
     async def _ask_all(
-        self, name: str, kind: Kind, decode: Callable[[memoryview], T], deadline_s: float, rest: bytes = b""
+        self, about: Named, kind: Kind, decode: Callable[[memoryview], T], deadline_s: float, rest: bytes = b""
     ) -> Mapping[int, T]:
-        """Ask every shard of a collection the same."""
+        """Ask every shard of a collection the same, about the whole of it. Raises Forbidden for a scope with tenants."""
+        check_whole(scope_of(about))
 
-        async def ask(collection: CollectionState) -> Mapping[int, T]:
+        async def ask(collection: CollectionState, _: bytes) -> Mapping[int, T]:
             body = [target_of(collection).encode() + rest]
             return await self._ask(
                 ShardRequest(kind, dict.fromkeys(collection.shard_map.shard_ids, body), decode), deadline_s
             )
 
-        return await self._on_current_state(name, ask)
+        return await self._on_current_state(about, ask)
 
     async def _ask(self, request: ShardRequest, deadline_s: float) -> Mapping[int, Any]:
         outcome = await fan_out(self._clients, request, deadline_s, self._patience_s)
@@ -94,13 +101,19 @@ class ShardCalls:
             raise _failure(outcome)
         return outcome.replies
 
-    async def _on_current_state(self, name: str, ask: Callable[[CollectionState], Awaitable[T]]) -> T:
-        """Ask with the state we know; where it turns out to be old, once more with the newest."""
+    async def _on_current_state(self, about: Named, ask: Callable[[CollectionState, bytes], Awaitable[T]]) -> T:
+        """Ask with the state we know; where it turns out to be old, once more with the newest, of the same collection. `ask`
+        gets the collection, and the guard (cluster/tenant_guard.py) within which it has to stay. Everything that is asked of
+        points goes through here.
+        """
+        scope = scope_of(about)
         try:
-            return await ask(self.collection(name))
+            collection = self.collection(scope)
+            return await ask(collection, guard_of(scope, collection))
         except (StaleEpoch, NotFound):
             await self.catalogue.refresh()
-            return await ask(self.collection(name))
+            collection = self.collection(scope)
+            return await ask(collection, guard_of(scope, collection))
 
     def _take(self, state: ClusterState) -> None:
         if self._state is not None and state.version <= self._state.version:

@@ -52,7 +52,9 @@ class ShardState(_Frozen):
 class CollectionState(_Frozen):
     """One collection. `uid` (32 hex digits) names its folders and travels on the data plane: a collection that is
     created again under an old name is another one. `settings`: see cluster/collection_settings.py. `tenant_field`: the
-    path of the payload field whose value says where a point lives (cluster/tenants.py); None: its id does.
+    path of the payload field whose value says where a point lives (cluster/tenants.py); None: its id does. `late_tenant_field`:
+    one that was declared when there were points already, and so says whose a point is, but not where it lives. `restored`:
+    while it is being created, that its shards take their parts from a snapshot.
     """
 
     name: str
@@ -62,6 +64,13 @@ class CollectionState(_Frozen):
     status: Status
     settings: str = NO_SETTINGS
     tenant_field: str | None = None
+    late_tenant_field: str | None = None
+    restored: bool = False
+
+    @property
+    def owner_field(self) -> str | None:
+        """The path of the payload field that says whose a point is (cluster/tenant_guard.py)."""
+        return self.tenant_field or self.late_tenant_field
 
 
 class ClusterState(_Frozen):
@@ -124,11 +133,18 @@ class CatalogueControl(ControlPlane, Protocol):
         """A state that shows the collection's settings after the change. NotFound where there is none."""
         ...
 
-    async def set_tenant_field(self, name: str, path: str) -> ClusterState:
+    async def set_tenant_field(self, name: str, path: str, moves_points: bool = True) -> ClusterState:
         """A state in which that field says where a collection's points live, under a new epoch that its shards have:
-        whoever still splits by id is refused. Harmless to repeat. NotFound where there is no such collection,
-        InvalidRequest where it has another tenant field, ShardUnavailable where a shard did not take the epoch in time
-        (it will, and the field stays).
+        whoever still splits by id is refused. Or, unless it `moves_points`, whose they are alone. Harmless to repeat.
+        NotFound where there is no such collection, InvalidRequest where it has another tenant field, ShardUnavailable
+        where a shard did not take the epoch in time (it will, and the field stays).
+        """
+        ...
+
+    async def recover_collection(self, item: CollectionState) -> ClusterState:
+        """A state in which `item`'s name leads to it, whose parts its shards have restored; the collection that had the name
+        is dropped. Its aliases stay. All at once, or nothing: Conflict where another is being made under the name,
+        InvalidRequest where it is an alias, else what kept a shard from serving its part.
         """
         ...
 

@@ -24,7 +24,7 @@ from uuid import uuid4
 from cluster.aliases import AliasAction
 from cluster.api_keys import KeyChange, apply_change
 from cluster.catalogue import SHARDS_FOLDER, CatalogueFile
-from cluster.catalogue_model import Catalogue, check_settings, new_catalogue
+from cluster.catalogue_model import Catalogue, check_settings, new_catalogue, recovering
 from cluster.reconcile import (
     DropCollection,
     EnsureCollection,
@@ -36,7 +36,7 @@ from cluster.reconcile import (
     plan_shard,
     visible_state,
 )
-from cluster.state import ClusterState, version_of
+from cluster.state import ClusterState, CollectionState, version_of
 from shards.errors import ShardUnavailable, ShoalError, Unavailable
 from shards.identity import ShardIdentity, create_shard_folder
 from shards.report import CollectionOrder, ShardReport
@@ -53,6 +53,8 @@ FIRST_LOOK_S = 3.0
 """How long a new life of the supervisor looks for running shards before it shows a state without them."""
 CREATE_S = 15.0
 """How long a creation may take before it is rolled back."""
+RECOVER_S = 120.0
+"""The same where parts with points are opened."""
 DROP_S = 3.0
 """How long a deletion waits for the files to be gone; they go in any case."""
 STOP_S = 5.0
@@ -145,22 +147,13 @@ class Supervision:
         self._check_open()
         uid = uuid4().hex
         self._commit(self._catalogue.creating(name, uid, spec, shard_count, settings))
-        self._wake_all()
+        return await self._created(uid, name, CREATE_S)
 
-        def decided() -> bool:
-            found = self._catalogue.collections.get(uid)
-            return found is None or found.status != "creating"
-
-        if not await self._until(decided, CREATE_S):
-            self._refusals[uid] = ShardUnavailable(
-                f"collection {name} was not created: a shard did not make its part within {CREATE_S:.0f} s"
-            )
-            self._settle()
-        if refusal := self._refusals.get(uid):
-            if decided():  # else the disk refused the roll-back: it must be tried again, never rolled forward
-                del self._refusals[uid]
-            raise refusal
-        return await self.cluster_state(0, 0)
+    async def recover_collection(self, item: CollectionState) -> ClusterState:
+        """See CatalogueControl."""
+        self._check_open()
+        self._commit(recovering(self._catalogue, item))
+        return await self._created(item.uid, item.name, RECOVER_S)
 
     async def delete_collection(self, name: str) -> ClusterState:
         """See ControlPlane."""
@@ -175,10 +168,12 @@ class Supervision:
         """See CatalogueControl."""
         return await self._change(lambda catalogue: catalogue.with_settings(name, changes))
 
-    async def set_tenant_field(self, name: str, path: str) -> ClusterState:
+    async def set_tenant_field(self, name: str, path: str, moves_points: bool = True) -> ClusterState:
         """See CatalogueControl."""
+        if not moves_points:
+            return await self._change(lambda catalogue: catalogue.with_tenant_field(name, path, moves_points))
         self._check_open()
-        changed = self._catalogue.with_tenant_field(name, path)
+        changed = self._catalogue.with_tenant_field(name, path, moves_points)
         item = changed.find_ready(name)
         parts = item.shard_map.shard_ids
         if changed != self._catalogue:
@@ -216,6 +211,25 @@ class Supervision:
             task.cancel()
         await asyncio.gather(*self._rounds.values(), return_exceptions=True)
         await asyncio.gather(*(process.stop(STOP_S) for process in self._processes.values()))
+
+    async def _created(self, uid: str, name: str, patience_s: float) -> ClusterState:
+        """The state in which a collection that the catalogue has begun is ready. Raises why it is not."""
+        self._wake_all()
+
+        def decided() -> bool:
+            found = self._catalogue.collections.get(uid)
+            return found is None or found.status != "creating"
+
+        if not await self._until(decided, patience_s):
+            self._refusals[uid] = ShardUnavailable(
+                f"collection {name} was not created: a shard did not make its part within {patience_s:.0f} s"
+            )
+            self._settle()
+        if refusal := self._refusals.get(uid):
+            if decided():  # else the disk refused the roll-back: it must be tried again, never rolled forward
+                del self._refusals[uid]
+            raise refusal
+        return await self.cluster_state(0, 0)
 
     def _open_catalogue(self) -> None:
         settings = self._settings

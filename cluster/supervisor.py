@@ -29,7 +29,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cluster.aliases import AliasAction
 from cluster.api_keys import KeyChange
 from cluster.control import NAMESPACE, SUPERVISOR, SupervisorClient, find_supervisor, unwrapped
-from cluster.state import ClusterState
+from cluster.state import ClusterState, CollectionState
 from cluster.supervision import ShardGone, ShardSilent, Supervision, SupervisorSettings
 from shards.actor import LOG_FORMAT, ActorAddress, ShardActor, ShardActorArguments
 from shards.errors import Conflict, Internal, ShoalError, Unavailable
@@ -94,9 +94,13 @@ class SupervisorActor:
         await self.begun()
         return await self._supervision.update_collection(name, changes)
 
-    async def set_tenant_field(self, name: str, path: str) -> ClusterState:
+    async def set_tenant_field(self, name: str, path: str, moves_points: bool = True) -> ClusterState:
         await self.begun()
-        return await self._supervision.set_tenant_field(name, path)
+        return await self._supervision.set_tenant_field(name, path, moves_points)
+
+    async def recover_collection(self, item: CollectionState) -> ClusterState:
+        await self.begun()
+        return await self._supervision.recover_collection(item)
 
     async def change_aliases(self, actions: Sequence[AliasAction]) -> ClusterState:
         await self.begun()

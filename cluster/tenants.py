@@ -6,7 +6,8 @@ says. Two texts in it are refused: a search within either tenant would have to f
 
 So a filter that allows only some names of the field asks their shards alone. An id says nothing about a point's shard: who
 has only ids asks all of them. A stored point's field stays as it was written, as a change of it would leave the point where
-nobody looks; an upsert moves it (cluster/upserts.py).
+nobody looks; an upsert moves it (cluster/upserts.py). Which points a request may see and change is told in
+cluster/tenant_guard.py.
 """
 
 from __future__ import annotations
@@ -22,16 +23,15 @@ from shards.batch import PointBatch
 from shards.errors import InvalidRequest
 from shards.filter_query import filter_query
 from shards.filters.conditions import And, Field, Node, OneOf
-from shards.filters.paths import JsonPath, Step, parse_path, select, unwrap
+from shards.filters.paths import JsonPath, Step, parse_path
 from shards.point_change import ChangeKind, PointChange
 from shards.point_ids import KeyArray, key_list, point_id
+from shards.tenant_names import names_in
 
 
 def tenant_of(payload: bytes, field: JsonPath) -> str | None:
     """The tenant of a point with this payload (JSON bytes, b"" for none). Raises InvalidRequest where there are several."""
-    if not payload:
-        return None
-    names = {value for value in unwrap(select(orjson.loads(payload), field)) if isinstance(value, str)}
+    names = names_in(payload, field)
     if len(names) > 1:
         first, second = sorted(names)[:2]
         raise InvalidRequest(
@@ -65,11 +65,13 @@ def split_points(shard_map: ShardMap, tenant_field: str | None, batch: PointBatc
     return shard_map.split_slots(slots_by_tenant(batch, parse_path(tenant_field)))
 
 
-def split_ids(collection: CollectionState, keys: KeyArray) -> RowsByShard:
-    """The rows of `keys` that each shard has to be asked for, where nothing but the ids is known."""
+def split_ids(collection: CollectionState, keys: KeyArray, guard: bytes = b"") -> RowsByShard:
+    """The rows of `keys` that each shard has to be asked for, where nothing but the ids is known, and perhaps a guard
+    (cluster/tenant_guard.py) that their points have to match.
+    """
     if collection.tenant_field is None:
         return collection.shard_map.split_by_shard(keys)
-    return dict.fromkeys(collection.shard_map.shard_ids, np.arange(len(keys))) if len(keys) else {}
+    return dict.fromkeys(shards_asked(collection, guard), np.arange(len(keys))) if len(keys) else {}
 
 
 def last_rows(keys: KeyArray) -> npt.NDArray[np.intp]:
@@ -108,13 +110,21 @@ def shards_asked(collection: CollectionState, encoded_filter: bytes) -> tuple[in
     return shard_map.shard_ids if slots is None else tuple(sorted({int(shard_map.owners[slot]) for slot in slots}))
 
 
-def check_change(change: PointChange, tenant_field: str | None) -> None:
-    """Raises InvalidRequest where a change of stored points may change their tenant."""
-    if tenant_field is not None and _reaches(change, parse_path(tenant_field).steps):
-        raise InvalidRequest(
-            f"Wrong input: `{tenant_field}` is the collection's tenant field and says where a point lives, so a stored"
-            f" point's can't be changed by `{change.kind}`: upsert the point with its new payload"
-        )
+def checked_change(change: PointChange, field: str | None) -> PointChange:
+    """The change as it is sent, where stored points may not get another tenant (`field` None: where there is none). A whole new
+    payload is compared with each point by its shard: one that would alter a tenant does nothing, others may have done their
+    part. Raises InvalidRequest for other changes that reach the field.
+    """
+    if field is None or not _reaches(change, parse_path(field).steps):
+        return change
+    if change.kind is ChangeKind.OVERWRITE:
+        tenant_of(orjson.dumps(change.payload), parse_path(field))
+        return change.model_copy(update={"keeps": field})
+    instead = "overwrite the payload with one that has the same tenant" if change.kind is ChangeKind.CLEAR else ""
+    raise InvalidRequest(
+        f"Wrong input: `{field}` is the collection's tenant field and says whose a point is, so a stored point's can't be"
+        f" changed by `{change.kind}`: {instead or 'upsert the point with its new payload'}"
+    )
 
 
 def _reaches(change: PointChange, field: tuple[Step, ...]) -> bool:

@@ -19,21 +19,23 @@ import numpy.typing as npt
 
 from cluster.fan_out import ShardRequest
 from cluster.requests import ANY_POINT, UpsertCondition, WriteReceipt
+from cluster.scope import Named, scope_of
 from cluster.shard_calls import ShardCalls, target_of
 from cluster.shard_map import RowsByShard
 from cluster.state import CollectionState
-from cluster.tenants import last_rows, split_points
+from cluster.tenant_guard import check_own
+from cluster.tenants import last_rows, shards_asked, split_ids, split_points
 from shards import messages
-from shards.batch import PointBatch, encode_batch, encode_batch_parts, encode_keys, encode_versioned_keys
+from shards.batch import PointBatch, encode_batch, encode_batch_parts, encode_versioned_keys
 from shards.errors import InvalidRequest
 from shards.filter_query import filter_query
+from shards.lookup import Which
+from shards.nearest import Want
 from shards.point_ids import KeyArray, key_list, point_id
-from shards.point_writes import PointWrite, WriteKind, WriteMode
+from shards.point_writes import PointWrite, WriteKind, WriteMode, foreign_id
 from shards.wire import Kind
 
 Bodies = dict[int, list[Any]]
-_IDS_ALONE = bytes(8)
-"""RETRIEVE's flags: neither payloads nor vectors."""
 LEFT_S_MIN = 0.001
 
 
@@ -48,30 +50,55 @@ class Upserts(ShardCalls):
     """See the module. Raises ShoalErrors; deadlines are in seconds from now."""
 
     async def upsert(
-        self, name: str, batch: PointBatch, deadline_s: float, condition: UpsertCondition = ANY_POINT
+        self, about: Named, batch: PointBatch, deadline_s: float, condition: UpsertCondition = ANY_POINT
     ) -> WriteReceipt:
         """Write points; returns when every shard has made its part durable and visible. Raises InvalidRequest where a point
-        has several tenants, and where a condition other than `insert_only` is about one that would move.
+        has several tenants, and where a condition other than `insert_only` is about one that would move; Forbidden where a
+        point is not, or its id belongs to one that is not, of the scope's tenants.
         """
-
-        async def ask(collection: CollectionState) -> WriteReceipt:
-            if collection.tenant_field is not None:
-                return await self._upsert_by_tenant(collection, batch, condition, deadline_s)
-            parts = collection.shard_map.split_by_shard(batch.keys)
-            return await self._write_parts(collection, *upsert_bodies(batch, parts, condition), deadline_s)
-
-        return await self._on_current_state(name, ask)
-
-    async def _upsert_by_tenant(
-        self, collection: CollectionState, batch: PointBatch, condition: UpsertCondition, deadline_s: float
-    ) -> WriteReceipt:
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + deadline_s
+
+        async def ask(collection: CollectionState, guard: bytes) -> WriteReceipt:
+            if guard:
+                check_own(batch, guard, scope_of(about))
+                await self._check_ids_free(collection, batch.keys, guard, max(LEFT_S_MIN, ends_at - loop.time()))
+            guarded = condition._replace(guard=guard)
+            if collection.tenant_field is not None:
+                return await self._upsert_by_tenant(collection, batch, guarded, ends_at)
+            parts = collection.shard_map.split_by_shard(batch.keys)
+            left_s = max(LEFT_S_MIN, ends_at - loop.time())
+            return await self._write_parts(collection, *upsert_bodies(batch, parts, guarded), left_s)
+
+        return await self._on_current_state(about, ask)
+
+    async def _check_ids_free(
+        self, collection: CollectionState, keys: KeyArray, guard: bytes, deadline_s: float
+    ) -> None:
+        """Raises Forbidden with an id that belongs to a point which the guard does not allow, on any shard. The shards that
+        write decide again; this one look is what tells of the others, and mostly keeps a refusal from coming half-way.
+        """
+        target, which = target_of(collection), Which(filter_query(guard), inverted=True)
+        bodies = {
+            shard_id: messages.encode_retrieve(target, keys[rows], Want(), which)
+            for shard_id, rows in split_ids(collection, keys).items()
+        }
+        replies = await self._ask(ShardRequest(Kind.RETRIEVE, bodies, messages.decode_records), deadline_s)
+        foreign = [key for records in replies.values() for key in key_list(records.batch.keys)]
+        if foreign:
+            raise foreign_id(min(foreign))
+
+    async def _upsert_by_tenant(
+        self, collection: CollectionState, batch: PointBatch, condition: UpsertCondition, ends_at: float
+    ) -> WriteReceipt:
+        """`ends_at`: the deadline, by the loop's clock."""
+        loop = asyncio.get_running_loop()
         last = last_rows(batch.keys)
         batch = batch if len(last) == len(batch) else batch.take(last)
         parts = split_points(collection.shard_map, collection.tenant_field, batch)
-        strays = await self._find_strays(collection, batch.keys, parts, deadline_s)
-        if strays and condition != ANY_POINT:
+        left_s = max(LEFT_S_MIN, ends_at - loop.time())
+        strays = await self._find_strays(collection, batch.keys, parts, condition.guard, left_s)
+        if strays and not condition.is_met_by_all:
             batch = _without_strays(batch, strays, condition)
             parts = split_points(collection.shard_map, collection.tenant_field, batch)
             strays = {}
@@ -85,14 +112,16 @@ class Upserts(ShardCalls):
         return receipt
 
     async def _find_strays(
-        self, collection: CollectionState, keys: KeyArray, parts: RowsByShard, deadline_s: float
+        self, collection: CollectionState, keys: KeyArray, parts: RowsByShard, guard: bytes, deadline_s: float
     ) -> dict[int, _Strays]:
+        """Those that the guard allows: a point that came in beside it is none of this upsert's."""
+        which = Which(filter_query(guard)) if guard else None
         bodies: Bodies = {}
-        for shard_id in collection.shard_map.shard_ids:
+        for shard_id in shards_asked(collection, guard):
             others = np.ones(len(keys), np.bool_)
             others[parts.get(shard_id, [])] = False
             if others.any():
-                bodies[shard_id] = [target_of(collection).encode() + _IDS_ALONE, encode_keys(keys[others])]
+                bodies[shard_id] = messages.encode_retrieve(target_of(collection), keys[others], Want(), which)
         if not bodies:
             return {}
         replies = await self._ask(ShardRequest(Kind.RETRIEVE, bodies, messages.decode_records), deadline_s)
@@ -115,7 +144,7 @@ class Upserts(ShardCalls):
 
 def upsert_bodies(batch: PointBatch, parts: RowsByShard, condition: UpsertCondition) -> tuple[Kind, Bodies]:
     """The message that writes a batch, by shard."""
-    if condition == ANY_POINT:
+    if condition == ANY_POINT:  # no guard either
         whole = len(parts) == 1
         return Kind.UPSERT, {
             shard_id: encode_batch_parts(batch if whole else batch.take(rows)) for shard_id, rows in parts.items()
@@ -127,8 +156,9 @@ def batch_bodies(kind: WriteKind, batch: PointBatch, parts: RowsByShard, conditi
     """The same for a write that depends on what is stored."""
     mode = WriteMode[condition.mode.upper()]
     query = filter_query(condition.filter) if condition.filter else None
+    guard = filter_query(condition.guard) if condition.guard else None
     return {
-        shard_id: [PointWrite(kind, mode, query, body=encode_batch(batch.take(rows))).encode()]
+        shard_id: [PointWrite(kind, mode, query, None, encode_batch(batch.take(rows)), guard).encode()]
         for shard_id, rows in parts.items()
     }
 

@@ -22,6 +22,11 @@ from deployments.config import AppArgs, Settings
 from deployments.data_folder import DataFolder, is_locked, open_folder
 from deployments.http_app import HttpApp
 from deployments.http_protocol import register
+from deployments.observability import ObserveSettings
+from deployments.router_log import start_log
+from deployments.router_parts import RouterParts
+from deployments.snapshot_settings import FOLDER_NAME
+from deployments.tracing import check_installed
 from deployments.version import SHOAL_VERSION
 from shards.errors import Conflict
 
@@ -49,7 +54,12 @@ class Router:
         self._coordinator = Coordinator(control, secret)
         await self._coordinator.start()
         cache = start_cache(self._coordinator, args.cache, secret)
-        self._app = HttpApp(self._coordinator, args.limits, SHOAL_VERSION, local_key(secret), cache)
+        snapshots = args.snapshots.within(args.data_folder)
+        if args.snapshots.folder is None:
+            await asyncio.to_thread((args.data_folder / FOLDER_NAME).mkdir, exist_ok=True)
+        parts = RouterParts(cache, ObserveSettings(args.log, args.tracing), snapshots)
+        self._app = HttpApp(self._coordinator, args.limits, SHOAL_VERSION, local_key(secret), parts)
+        start_log(args.data_folder, args.log, self._app.observed.requests.router)
         register(self._app, args.router.max_ongoing_requests)
 
     async def check_health(self) -> None:
@@ -94,6 +104,7 @@ def serve_app(args: dict[str, Any]) -> serve.Application:
     files, in either way of starting.)
     """
     settings = Settings.model_validate(args)
+    check_installed(settings.tracing)
     path = settings.data_folder.absolute()
     path.mkdir(parents=True, exist_ok=True)
     if is_locked(path):
@@ -109,5 +120,8 @@ def serve_app(args: dict[str, Any]) -> serve.Application:
             router=settings.router,
             cache=settings.cache,
             limits=settings.limits,
+            log=settings.log,
+            tracing=settings.tracing,
+            snapshots=settings.snapshots,
         )
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from cluster.requests import Scope, SearchAnswer
+from cluster.requests import Footprint, SearchAnswer
 from shards.generations import Stamp
 from shards.messages import hits_of_query
 
@@ -22,7 +22,7 @@ class Entry:
     """
 
     key: bytes
-    scope: Scope
+    footprint: Footprint
     points: bytes
     stamps: Mapping[int, Stamp]
     parts: Mapping[int, bytes]
@@ -45,14 +45,14 @@ class Entry:
         return f'{{"coverage":1.0,"cached":"{cached}","generation":{{{generation}}}{stale}}}'.encode()
 
 
-def entry_of(key: bytes, scope: Scope, answer: SearchAnswer, points: bytes, asked_at: float) -> Entry | None:
-    """The entry of a search's answer to one query; None where it may not be kept: it is partial, or not of this scope."""
+def entry_of(key: bytes, footprint: Footprint, answer: SearchAnswer, points: bytes, asked_at: float) -> Entry | None:
+    """The entry of a search's answer to one query; None where it may not be kept: it is partial, or not of this footprint."""
     if answer.coverage < 1.0 or len(answer.origins) != 1:
         return None
     replies, query = answer.origins[0]
     stamps = {shard_id: reply.stamp for shard_id, reply in replies.items()}
-    if stamps.keys() != {*scope.shard_ids} or not all(stamp.life for stamp in stamps.values()):
+    if stamps.keys() != {*footprint.shard_ids} or not all(stamp.life for stamp in stamps.values()):
         return None
     several = len(replies) > 1
     parts = {shard_id: hits_of_query(reply.body, query) for shard_id, reply in replies.items()} if several else {}
-    return Entry(key, scope, points, stamps, parts, asked_at)
+    return Entry(key, footprint, points, stamps, parts, asked_at)

@@ -21,7 +21,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from typing import Protocol
 
-from cluster.requests import Scope
+from cluster.requests import Footprint
 from deployments.cache_counts import CacheCounts
 from deployments.cache_entry import Entry
 from deployments.cache_settings import CacheSettings
@@ -79,15 +79,15 @@ class LevelTwo:
         while len(self._search_s) > KINDS_MAX:
             self._search_s.popitem(last=False)
 
-    async def find(self, key: bytes, scope: Scope, kind: Hashable) -> Entry | None:
+    async def find(self, key: bytes, footprint: Footprint, kind: Hashable) -> Entry | None:
         """The answer that a router has kept, to be checked; None where there is none, or asking is not worth it."""
         search_s = self._search_s.get(kind)
         wait_s = None if search_s is None else WAIT_FRACTION * search_s
         if wait_s is not None and wait_s <= self._store.trip_s:
             self._counts.l2_skipped += 1
             return None
-        tag = tag_of(scope)
-        whole = tag_name(scope.asked.uid.hex(), None)
+        tag = tag_of(footprint)
+        whole = tag_name(footprint.asked.uid.hex(), None)
         names = (value_name(tag, key), version_name(tag), version_name(whole), version_name(tag_name(None, None)))
         asked = self._store.get(names)
         if wait_s is not None:
@@ -101,11 +101,11 @@ class LevelTwo:
             return None
         value, *versions = found
         now = self._read_versions(tag, versions)
-        return None if value is None or now is None else self._believe(value, key, tag, scope, now)
+        return None if value is None or now is None else self._believe(value, key, tag, footprint, now)
 
     def keep(self, entry: Entry) -> None:
         """Let other routers have the answer."""
-        tag = tag_of(entry.scope)
+        tag = tag_of(entry.footprint)
         value = encode_value(entry, tag, self._versions.get(tag, Versions()), self._secret)
         if len(value) > self._settings.redis_value_bytes_max:
             return
@@ -130,9 +130,9 @@ class LevelTwo:
             self._versions.popitem(last=False)
         return now
 
-    def _believe(self, value: bytes, key: bytes, tag: str, scope: Scope, now: Versions) -> Entry | None:
+    def _believe(self, value: bytes, key: bytes, tag: str, footprint: Footprint, now: Versions) -> Entry | None:
         try:
-            entry, then = decode_value(value, key, tag, scope, self._secret)
+            entry, then = decode_value(value, key, tag, footprint, self._secret)
         except Poisoned as why:
             self._counts.l2_poisoned += 1
             log.warning("a value in Redis is not believed: %s", why)
@@ -140,10 +140,10 @@ class LevelTwo:
         return entry if then == now else None
 
 
-def tag_of(scope: Scope) -> str:
+def tag_of(footprint: Footprint) -> str:
     """`<slot>:<uid>` of an answer within one slot of tenants, `:<uid>` of any other."""
-    slots = scope.asked.slots
-    return tag_name(scope.asked.uid.hex(), slots[0] if len(slots) == 1 else None)
+    slots = footprint.asked.slots
+    return tag_name(footprint.asked.uid.hex(), slots[0] if len(slots) == 1 else None)
 
 
 def tag_name(uid: str | None, slot: int | None) -> str:

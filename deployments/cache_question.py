@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple, Protocol
 
-from cluster.requests import Scope, SearchAnswer, SearchRequest
+from cluster.requests import Footprint, SearchAnswer, SearchRequest
+from cluster.scope import Named
 from cluster.search_times import SearchTimes
 from shards.generations import Stamp
 
@@ -14,13 +15,18 @@ from shards.generations import Stamp
 class SearchedCluster(Protocol):
     """What the cache asks of a coordinator."""
 
-    async def search(self, name: str, request: SearchRequest, deadline_s: float) -> SearchAnswer: ...
+    async def search(self, about: Named, request: SearchRequest, deadline_s: float) -> SearchAnswer: ...
 
     async def search_moved(
-        self, name: str, request: SearchRequest, kept: Mapping[int, bytes], moved: Collection[int], deadline_s: float
+        self,
+        about: Named,
+        request: SearchRequest,
+        kept: Mapping[int, bytes],
+        moved: Collection[int],
+        deadline_s: float,
     ) -> SearchAnswer: ...
 
-    def stamps(self, scope: Scope) -> asyncio.Future[Mapping[int, Stamp]]: ...
+    def stamps(self, footprint: Footprint) -> asyncio.Future[Mapping[int, Stamp]]: ...
 
 
 class Question(NamedTuple):

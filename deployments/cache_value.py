@@ -17,7 +17,7 @@ import struct
 from hashlib import blake2b
 from typing import NamedTuple
 
-from cluster.requests import Scope
+from cluster.requests import Footprint
 from deployments.cache_entry import Entry
 from deployments.cache_key import KEY_BYTES
 from shards.errors import ShoalError
@@ -55,7 +55,7 @@ def encode_value(entry: Entry, tag: str, versions: Versions, secret: bytes) -> b
     return MAGIC + _mac(body, secret) + body
 
 
-def decode_value(value: bytes, key: bytes, tag: str, scope: Scope, secret: bytes) -> tuple[Entry, Versions]:
+def decode_value(value: bytes, key: bytes, tag: str, footprint: Footprint, secret: bytes) -> tuple[Entry, Versions]:
     """The entry, never checked yet. Raises Poisoned."""
     start = len(MAGIC) + MAC_BYTES
     body = memoryview(value)[start:]
@@ -82,9 +82,9 @@ def decode_value(value: bytes, key: bytes, tag: str, scope: Scope, secret: bytes
                 at += length
     except (struct.error, ShoalError) as error:
         raise Poisoned(f"it can't be read: {error}") from None
-    if at != len(body) or stamps.keys() != {*scope.shard_ids} or (parts and parts.keys() != stamps.keys()):
+    if at != len(body) or stamps.keys() != {*footprint.shard_ids} or (parts and parts.keys() != stamps.keys()):
         raise Poisoned("its lengths, or its shards, are not those of the question")
-    return Entry(key, scope, points, stamps, parts, NEVER), Versions(*versions)
+    return Entry(key, footprint, points, stamps, parts, NEVER), Versions(*versions)
 
 
 def _mac(body: bytes | memoryview, secret: bytes) -> bytes:

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from deployments.commands import keys, load, running, search, verify
+from deployments.commands import keys, load, running, search, snapshots, top, verify
 from deployments.terminal import guarded
 
 app = typer.Typer(
@@ -27,10 +27,12 @@ app = typer.Typer(
 app.command()(running.up)
 app.command()(running.down)
 app.command()(running.status)
+app.command()(top.top)
 app.command()(verify.verify)
 app.command()(load.load)
 app.command()(search.search)
 app.command()(search.collections)
+app.add_typer(snapshots.app)
 app.add_typer(keys.app)
 
 

@@ -1,12 +1,13 @@
 """What the HTTP layer needs of the cluster: a port, so that routes are tested without one.
 
 `cluster.coordinator.Coordinator` is the real implementation. Every method raises ShoalErrors only; `deadline_s` is in
-seconds from now. Vectors that are handed in have been checked and prepared (`shards.distance.prepare_vectors`).
+seconds from now. `about` says which collection, and what a request is held to (cluster/scope.py). Vectors that are handed
+in have been checked and prepared (`shards.distance.prepare_vectors`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from cluster.aliases import AliasAction
@@ -23,6 +24,9 @@ from cluster.requests import (
     UpsertCondition,
     WriteReceipt,
 )
+from cluster.scope import Named
+from cluster.snapshot_model import SnapshotContent, SnapshotDescription
+from cluster.snapshot_recovery import Recovery
 from cluster.state import ClusterState, CollectionState
 from shards.batch import PointBatch
 from shards.errors import ShoalError
@@ -51,24 +55,56 @@ class CatalogueApi(Protocol):
         ...
 
 
+class SnapshotApi(Protocol):
+    """Snapshots. `deadline_s` is for each step of them. `cluster.snapshot_recovery.SnapshotRecovery` is the real one."""
+
+    async def create(self, about: Named, deadline_s: float) -> SnapshotDescription:
+        """Raises NotFound."""
+        ...
+
+    async def list_of(self, collection: str, deadline_s: float) -> list[SnapshotDescription]:
+        """Of collections of this name, oldest first. Raises NotFound where there is neither."""
+        ...
+
+    async def find(self, collection: str, name: str, deadline_s: float) -> SnapshotDescription:
+        """Raises NotFound."""
+        ...
+
+    def archive(self, content: SnapshotContent, deadline_s: float) -> AsyncIterator[bytes]:
+        """The snapshot as one file."""
+        ...
+
+    async def delete(self, collection: str, name: str, deadline_s: float) -> None:
+        """Raises NotFound."""
+        ...
+
+    async def recover(self, recovery: Recovery, name: str, deadline_s: float) -> None:
+        """Make a collection of a snapshot, all or nothing. Raises NotFound, InvalidRequest, DamagedSnapshot."""
+        ...
+
+    async def recover_archive(self, recovery: Recovery, chunks: AsyncIterator[bytes], deadline_s: float) -> None:
+        """The same, of a snapshot that is one file."""
+        ...
+
+
 class PointReads(Protocol):
     """Points out of a collection."""
 
     async def retrieve(
-        self, name: str, keys: list[int], with_payload: bool, with_vectors: bool, deadline_s: float
+        self, about: Named, keys: list[int], with_payload: bool, with_vectors: bool, deadline_s: float
     ) -> list[Record]:
         """In the order asked; missing points are left out."""
         ...
 
-    async def scroll(self, name: str, request: ScrollRequest, deadline_s: float) -> ScrollPage: ...
+    async def scroll(self, about: Named, request: ScrollRequest, deadline_s: float) -> ScrollPage: ...
 
-    async def count(self, name: str, deadline_s: float, encoded_filter: bytes = b"") -> int:
+    async def count(self, about: Named, deadline_s: float, encoded_filter: bytes = b"") -> int:
         """Points that match an encoded filter."""
         ...
 
-    async def search(self, name: str, request: SearchRequest, deadline_s: float) -> SearchAnswer: ...
+    async def search(self, about: Named, request: SearchRequest, deadline_s: float) -> SearchAnswer: ...
 
-    async def statistics(self, name: str, deadline_s: float) -> list[CollectionStatistics]:
+    async def statistics(self, about: Named, deadline_s: float) -> list[CollectionStatistics]:
         """One for each of the collection's shards."""
         ...
 
@@ -81,33 +117,35 @@ class PointWrites(Protocol):
     """Points into a collection, and what is declared about their payloads."""
 
     async def upsert(
-        self, name: str, batch: PointBatch, deadline_s: float, condition: UpsertCondition = ANY_POINT
+        self, about: Named, batch: PointBatch, deadline_s: float, condition: UpsertCondition = ANY_POINT
     ) -> WriteReceipt: ...
 
-    async def delete(self, name: str, selection: Selection, deadline_s: float) -> WriteReceipt:
+    async def delete(self, about: Named, selection: Selection, deadline_s: float) -> WriteReceipt:
         """Ids that do not exist are no error."""
         ...
 
-    async def change(self, name: str, selection: Selection, change: PointChange, deadline_s: float) -> WriteReceipt:
+    async def change(
+        self, about: Named, selection: Selection, change: PointChange, deadline_s: float
+    ) -> WriteReceipt:
         """Change points that exist; others are passed over. Raises InvalidRequest where it reaches the tenant field."""
         ...
 
     async def update_vectors(
-        self, name: str, batch: PointBatch, deadline_s: float, condition: UpsertCondition = ANY_POINT
+        self, about: Named, batch: PointBatch, deadline_s: float, condition: UpsertCondition = ANY_POINT
     ) -> WriteReceipt:
         """Replace those vectors of points that the batch has (NaN runs are left as they are); its payloads are empty.
         Points that do not exist are passed over.
         """
         ...
 
-    async def create_index(self, name: str, field: str, schema: FieldSchema, deadline_s: float) -> None:
+    async def create_index(self, about: Named, field: str, schema: FieldSchema, deadline_s: float) -> None:
         """Declare a payload field (a path). Harmless to repeat; another schema replaces the first. A keyword field with
         `is_tenant` says where points live from then on, if there are none yet; raises InvalidRequest where another field
         does, Conflict where points came in at the same moment.
         """
         ...
 
-    async def delete_index(self, name: str, field: str, deadline_s: float) -> bool:
+    async def delete_index(self, about: Named, field: str, deadline_s: float) -> bool:
         """False if there is none."""
         ...
 
@@ -123,8 +161,11 @@ class ClusterApi(PointReads, PointWrites, Protocol):
     @property
     def catalogue(self) -> CatalogueApi: ...
 
-    def collection(self, name: str) -> CollectionState:
-        """By its name or an alias. Raises NotFound."""
+    @property
+    def snapshots(self) -> SnapshotApi: ...
+
+    def collection(self, about: Named) -> CollectionState:
+        """By its name or an alias. Raises NotFound, and Conflict where the scope means one that was replaced."""
         ...
 
     async def create_collection(

@@ -20,6 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deployments.cache_settings import CacheSettings
 from deployments.limits import LimitSettings
+from deployments.log_settings import LogSettings, TracingSettings
+from deployments.snapshot_settings import SnapshotSettings
 from shards.errors import InvalidRequest
 from shards.settings import ShardSettings
 
@@ -65,6 +67,9 @@ class Settings(_Frozen):
     router: RouterSettings = RouterSettings()
     cache: CacheSettings = CacheSettings()
     limits: LimitSettings = LimitSettings()
+    log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
+    snapshots: SnapshotSettings = SnapshotSettings()
 
 
 class AppArgs(_Frozen):
@@ -80,6 +85,9 @@ class AppArgs(_Frozen):
     router: RouterSettings = RouterSettings()
     cache: CacheSettings = CacheSettings()
     limits: LimitSettings = LimitSettings()
+    log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
+    snapshots: SnapshotSettings = SnapshotSettings()
 
 
 def load_settings(

@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from cluster.api_keys import EVERYTHING, Access, KeyRing, Keys, Role
+from cluster.state import CollectionState
 from deployments.cluster_api import ClusterApi
 from deployments.http_message import Handler, Headers
 from shards.errors import Forbidden, Unauthenticated
@@ -31,7 +32,8 @@ class Route(NamedTuple):
 
     `role` None: open to everybody, always. `own_only`: the handler shows only what the caller may see, so that a grant
     over any collection will do. `guarded`: asks for a key also where a cluster is open. `whole_cluster`: its path looks like
-    a collection's, but it is none.
+    a collection's, but it is none. `within_tenants`: what it does can be kept within some tenants' points, so that grants
+    for these will do.
     """
 
     handler: Handler
@@ -39,6 +41,17 @@ class Route(NamedTuple):
     own_only: bool = False
     guarded: bool = False
     whole_cluster: bool = False
+    within_tenants: bool = False
+
+
+class Admission(NamedTuple):
+    """What the caller may do, and the tenants to whose points the request has to be kept; none: every point."""
+
+    access: Access
+    tenants: tuple[str, ...] = ()
+
+
+_OPEN = Admission(EVERYTHING)
 
 
 class Gate:
@@ -56,16 +69,18 @@ class Gate:
         if self._cluster.state.keys:
             self._identify(headers)
 
-    def admit(self, route: Route, collection: str, headers: Headers) -> Access:
-        """What the caller may do, this route included. Raises Unauthenticated or Forbidden."""
+    def admit(self, route: Route, collection: str, headers: Headers) -> Admission:
+        """On what terms the request is let in. Raises Unauthenticated or Forbidden."""
         role = route.role
         if role is None or not (route.guarded or self._cluster.state.keys):
-            return EVERYTHING
+            return _OPEN
         access = self._identify(headers)
         if route.whole_cluster:
             collection = ""
         if access.allows(role, collection) or (route.own_only and access.allows_somewhere(role)):
-            return access
+            return Admission(access)
+        if route.within_tenants and (tenants := access.tenants(role, collection)):
+            return Admission(access, tenants)
         raise _refusal(access, role, collection)
 
     def _identify(self, headers: Headers) -> Access:
@@ -79,6 +94,13 @@ class Gate:
         if access is None:
             raise Unauthenticated(f"Unauthorized: the key that was given is not valid here; give {_HOW}")
         return access
+
+
+def sees(access: Access, name: str, collection: CollectionState | None) -> bool:
+    """Whether the caller may be told that there is this name, of this collection: where it may read something of it."""
+    if access.allows(Role.READ, name):
+        return True
+    return collection is not None and collection.owner_field is not None and bool(access.tenants(Role.READ, name))
 
 
 def presented_key(headers: Headers) -> bytes | None:
@@ -96,9 +118,6 @@ def presented_key(headers: Headers) -> bytes | None:
 def _refusal(access: Access, role: Role, collection: str) -> Forbidden:
     where = f"collection `{collection[:200]}`" if collection else "the cluster as a whole"
     message = f"Forbidden: the key {access.key_id} has no {role} access to {where}"
-    if access.tenants:
-        message += (
-            f"; its access to tenant `{access.tenants[0]}` can't be used yet, because requests are not kept within a"
-            " tenant so far: use a key without a tenant"
-        )
+    if access.within:
+        message += f"; what it may do to points of tenant `{access.within[0].tenant}` does not include this"
     return Forbidden(message)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import orjson
 
 from cluster.aliases import AliasAction, CreateAlias, DeleteAlias, RenameAlias
-from cluster.api_keys import Role
+from deployments.http_access import sees
 from deployments.http_collection_config import settings_of_change
 from deployments.http_collection_models import AliasActionBody, ChangeAliasesBody, UpdateCollectionBody
 from deployments.http_collections import check_name
@@ -29,9 +29,12 @@ async def change_aliases(context: HttpContext, request: Request) -> Reply:
 
 async def list_aliases(context: HttpContext, request: Request) -> Reply:
     """GET /aliases: those by which, or to which, the caller may see something"""
-    allows = request.access.allows
-    aliases = context.cluster.state.aliases.items()
-    seen = {key: name for key, name in aliases if allows(Role.READ, key) or allows(Role.READ, name)}
+    access, state = request.access, context.cluster.state
+    seen = {
+        key: name
+        for key, name in state.aliases.items()
+        if any(sees(access, one, state.collections.get(name)) for one in (key, name))
+    }
     return success(request, _described(seen))
 
 
@@ -46,7 +49,7 @@ async def update_collection(context: HttpContext, request: Request) -> Reply:
     body = parse_body(UpdateCollectionBody, request.body)
     changes = settings_of_change(body, context.cluster.collection(request.collection).spec)
     deadline_s = request.deadline_s(context.limits)
-    await context.cluster.catalogue.update_collection(request.collection, changes, deadline_s)
+    await context.cluster.catalogue.update_collection(request.collection.name, changes, deadline_s)
     return success(request, b"true")
 
 

@@ -5,8 +5,8 @@ Whole requests come straight from the connection (http_protocol.py); where Serve
 it is an ASGI application. No framework stands in the way: a query costs one split of its path and two dictionary
 look-ups before its handler runs. Handlers live in the modules that the tables name; which role each needs stands beside
 it here, and http_access.py sees to it.
-An alias is resolved before a handler runs, so that a whole request means one collection, even while the alias moves: a
-vector prepared for one must not be written to the other.
+A name is resolved before a handler runs, an alias too, and a whole request means the collection that was found
+(cluster/scope.py), even while the alias moves or the collection is made anew.
 A cancelled request (its client went away) is not answered: CancelledError passes through.
 """
 
@@ -17,6 +17,7 @@ from time import perf_counter
 from typing import Any
 
 from cluster.api_keys import Role
+from cluster.scope import Scope
 from deployments import (
     http_aliases,
     http_cache,
@@ -31,6 +32,7 @@ from deployments import (
     http_scroll,
     http_search,
     http_service,
+    http_snapshots,
     http_vector_writes,
 )
 from deployments.cache_metrics import add_cache_metrics
@@ -40,7 +42,8 @@ from deployments.http_errors import BodyTooLarge, MissingPoint, UnknownPath, Wro
 from deployments.http_message import Call, Handler, Headers, HttpContext, Reply, Request
 from deployments.limits import LimitSettings
 from deployments.observability import Observed, observe
-from deployments.result_cache import ResultCache
+from deployments.router_log import given_id, with_id
+from deployments.router_parts import PLAIN, RouterParts
 from shards.errors import NotFound, ShoalError
 
 Message = MutableMapping[str, Any]
@@ -73,33 +76,45 @@ ROUTES: dict[str, Methods] = {
     "/aliases": {"GET": Route(http_aliases.list_aliases, READ, own_only=True)},
 }
 """Each with the role that it needs over the whole cluster."""
+
+
+def _points(handler: Handler, role: Role) -> Route:
+    """A route that reads or writes points: what it does can be kept within tenants."""
+    return Route(handler, role, within_tenants=True)
+
+
 COLLECTION_ROUTES: dict[str, Methods] = {
     "": {
-        "GET": Route(http_collections.get_collection, READ),
+        "GET": Route(http_collections.get_collection, READ, within_tenants=True),
         "PUT": Route(http_collections.create_collection, ADMIN),
         "PATCH": Route(http_aliases.update_collection, ADMIN),
         "DELETE": Route(http_collections.delete_collection, ADMIN),
     },
     "aliases": {"GET": Route(http_aliases.list_collection_aliases, READ)},
-    "exists": {"GET": Route(http_collections.collection_exists, READ)},
+    "exists": {"GET": Route(http_collections.collection_exists, READ, within_tenants=True)},
     "cluster": {"GET": Route(http_collections.get_collection_shards, READ)},
     "index": {"PUT": Route(http_indexes.create_index, WRITE)},
-    "points": {"PUT": Route(http_points.upsert_points, WRITE), "POST": Route(http_points.retrieve_points, READ)},
-    "points/delete": {"POST": Route(http_points.delete_points, WRITE)},
-    "points/count": {"POST": Route(http_points.count_points, READ)},
-    "points/scroll": {"POST": Route(http_scroll.scroll_points, READ)},
-    "points/vectors": {"PUT": Route(http_vector_writes.update_vectors, WRITE)},
-    "points/vectors/delete": {"POST": Route(http_vector_writes.delete_vectors, WRITE)},
+    "points": {"PUT": _points(http_points.upsert_points, WRITE), "POST": _points(http_points.retrieve_points, READ)},
+    "points/delete": {"POST": _points(http_points.delete_points, WRITE)},
+    "points/count": {"POST": _points(http_points.count_points, READ)},
+    "points/scroll": {"POST": _points(http_scroll.scroll_points, READ)},
+    "points/vectors": {"PUT": _points(http_vector_writes.update_vectors, WRITE)},
+    "points/vectors/delete": {"POST": _points(http_vector_writes.delete_vectors, WRITE)},
     "points/payload": {
-        "POST": Route(http_payloads.set_payload, WRITE),
-        "PUT": Route(http_payloads.overwrite_payload, WRITE),
+        "POST": _points(http_payloads.set_payload, WRITE),
+        "PUT": _points(http_payloads.overwrite_payload, WRITE),
     },
-    "points/payload/delete": {"POST": Route(http_payloads.delete_payload, WRITE)},
-    "points/payload/clear": {"POST": Route(http_payloads.clear_payload, WRITE)},
-    "points/batch": {"POST": Route(http_changes.change_points, WRITE)},
-    "points/query": {"POST": Route(http_search.query_points, READ)},
-    "points/query/batch": {"POST": Route(http_search.query_points_batch, READ)},
-    "points/search": {"POST": Route(http_search.search_points, READ)},
+    "points/payload/delete": {"POST": _points(http_payloads.delete_payload, WRITE)},
+    "points/payload/clear": {"POST": _points(http_payloads.clear_payload, WRITE)},
+    "points/batch": {"POST": _points(http_changes.change_points, WRITE)},
+    "points/query": {"POST": _points(http_search.query_points, READ)},
+    "points/query/batch": {"POST": _points(http_search.query_points_batch, READ)},
+    "points/search": {"POST": _points(http_search.search_points, READ)},
+    "snapshots": {
+        "GET": Route(http_snapshots.list_snapshots, READ),
+        "POST": Route(http_snapshots.create_snapshot, ADMIN),
+    },
+    "snapshots/recover": {"PUT": Route(http_snapshots.recover_snapshot, ADMIN)},
 }
 """By what follows `/collections/{c}/`, each with the role that it needs over that collection."""
 ALIASES_ROUTE: Methods = {
@@ -107,10 +122,15 @@ ALIASES_ROUTE: Methods = {
     "POST": Route(http_aliases.change_aliases, ADMIN, whole_cluster=True),
 }
 """`/collections/aliases`, which is also the path of a collection of that name."""
-POINT_ROUTE: Methods = {"GET": Route(http_points.get_point, READ)}
+POINT_ROUTE: Methods = {"GET": _points(http_points.get_point, READ)}
 """`/collections/{c}/points/{id}`"""
 INDEX_ROUTE: Methods = {"DELETE": Route(http_indexes.delete_index, WRITE)}
 """`/collections/{c}/index/{field}`"""
+SNAPSHOT_ROUTE: Methods = {
+    "GET": Route(http_snapshots.get_snapshot, READ),
+    "DELETE": Route(http_snapshots.delete_snapshot, ADMIN),
+}
+"""`/collections/{c}/snapshots/{name}`"""
 
 
 ALL_ROUTES: dict[str, Methods] = {
@@ -119,6 +139,7 @@ ALL_ROUTES: dict[str, Methods] = {
     "/collections/aliases": {"POST": ALIASES_ROUTE["POST"]},
     "/collections/{collection}/points/{id}": POINT_ROUTE,
     "/collections/{collection}/index/{field}": INDEX_ROUTE,
+    "/collections/{collection}/snapshots/{name}": SNAPSHOT_ROUTE,
 }
 """By path template: what requests are counted by, and what the API says of itself."""
 _HANDLERS = {
@@ -127,6 +148,7 @@ _HANDLERS = {
 _ROUTE_NAMES = {
     handler: f"{method} {path}" for path, methods in _HANDLERS.items() for method, handler in methods.items()
 }
+_NO_COLLECTION = Scope("")
 _NO_ROUTE = "OTHER other"
 """What a request counts as that has none."""
 
@@ -144,13 +166,15 @@ class HttpApp:
         limits: LimitSettings,
         shoal_version: str,
         own_key: str | None = None,
-        cache: ResultCache | None = None,
+        parts: RouterParts = PLAIN,
     ) -> None:
         """`own_key`: the data folder's (`cluster.api_keys.local_key`)."""
-        self._context = HttpContext(cluster, limits, shoal_version, observe(cluster), routes=_HANDLERS, cache=cache)
+        observed = observe(cluster, parts.observe, shoal_version)
+        kept = parts.cache, parts.snapshots
+        self._context = HttpContext(cluster, limits, shoal_version, observed, _HANDLERS, *kept)
         self._gate = Gate(cluster, own_key)
-        if cache is not None:
-            add_cache_metrics(self.observed.sources, cache.counts)
+        if parts.cache is not None:
+            add_cache_metrics(self.observed.sources, parts.cache.counts)
 
     @property
     def observed(self) -> Observed:
@@ -171,24 +195,32 @@ class HttpApp:
         try:
             route, named, point = self._find(method, path, headers)
             name = _ROUTE_NAMES[route.handler]
-            access = self._gate.admit(route, named, headers)
+            access, tenants = self._gate.admit(route, named, headers)
         except ShoalError as error:
             self._context.observed.requests.add(name, status_of(error), perf_counter() - started)
             raise
-        return Call(route.handler, Request(named, point, b"", query_string, started, named, access, headers))
+        request = Request(_NO_COLLECTION, point, b"", query_string, started, named, access, headers, tenants)
+        return Call(route.handler, request)
 
     async def answer(self, call: Call, body: bytes) -> Reply:
         """The reply to a request that was let in; an error is a reply too."""
         handler, request = call
+        observed = self._context.observed
         request.body = body
         try:
-            if not request.named or request.named in self._context.cluster.state.collections:
+            if request.query_string:
+                request.parameters()  # what one may be is the same for every route
+            if not request.named or self._settle(request, request.named):
                 reply = await handler(self._context, request)
             else:
                 reply = await self._answer_for_alias(handler, request)
         except Exception as error:
-            reply = error_reply(error, request.started)
-        self._context.observed.requests.add(_ROUTE_NAMES[handler], reply.status, perf_counter() - request.started)
+            reply = error_reply(error, request.started, observed.log.id_for(request.headers))
+        ended, route = perf_counter(), _ROUTE_NAMES[handler]
+        observed.requests.add(route, reply.status, ended - request.started)
+        reply = observed.log.finish(request, reply, route, ended)
+        if observed.tracing is not None:
+            observed.tracing.record(request, reply, route, ended)
         return reply
 
     def _find(self, method: str, path: str, headers: Headers) -> tuple[Route, str, str]:
@@ -203,12 +235,18 @@ class HttpApp:
             raise
         return route, named, point
 
+    def _settle(self, request: Request, name: str) -> bool:
+        """Hold the request to the collection that has this name now. False where there is none."""
+        found = self._context.cluster.state.collections.get(name)
+        request.collection = Scope(name, "" if found is None else found.uid, request.tenants)
+        return found is not None
+
     async def _answer_for_alias(self, handler: Handler, request: Request) -> Reply:
         """The reply to a request that names no collection known here: an alias, or nothing, or what is to be created."""
         cluster = self._context.cluster
         if cluster.state.find(request.named) is None:
             await cluster.catalogue.refresh()  # another router may have made it just now
-        request.collection = cluster.state.resolve(request.named)
+        self._settle(request, cluster.state.resolve(request.named))
         try:
             return await handler(self._context, request)
         except MissingPoint:
@@ -217,9 +255,9 @@ class HttpApp:
             # What this router took the alias for may be gone because it was moved; looking for the collection has
             # brought the newest state.
             now = cluster.state.resolve(request.named)
-            if now == request.collection:
+            if now == request.collection.name:
                 raise
-            request.collection = now
+            self._settle(request, now)
             return await handler(self._context, request)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -233,12 +271,17 @@ class HttpApp:
         except ClientGone:
             return
         except Exception as error:
-            reply = error_reply(error, started)
+            request_id = given_id(scope["headers"])
+            reply = error_reply(error, started, request_id)
+            reply = with_id(reply, request_id) if request_id else reply
         else:
             reply = await self.answer(call, body)
-        length = (b"content-length", b"%d" % len(reply.body))
+        length = (b"content-length", b"%d" % reply.byte_count)
         headers = [(b"content-type", reply.content_type), length, *reply.headers]
         await send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        if reply.stream is not None:
+            async for piece in reply.stream.pieces:
+                await send({"type": "http.response.body", "body": piece, "more_body": True})
         await send({"type": "http.response.body", "body": reply.body})
 
 
@@ -261,6 +304,8 @@ def find_route(path: str) -> tuple[Methods, str, str]:
             return POINT_ROUTE, parts[2], point
         if folder == "index" and point:
             return INDEX_ROUTE, parts[2], point
+        if folder == "snapshots" and point and "/" not in point:
+            return SNAPSHOT_ROUTE, parts[2], point
     raise UnknownPath(f"Not found: there is no path {path[:200]}")
 
 

@@ -8,9 +8,12 @@ because the command has to start fast.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 from urllib.parse import quote, urlsplit
 
 import orjson
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 60.0
 PORT = 6333
+_PIECE_BYTES = 1024 * 1024
 _REPEATABLE = frozenset({"GET", "POST"})
 _JSON_HEADER = {"content-type": "application/json"}
 
@@ -41,7 +45,7 @@ class ClusterClient:
         self._address = _address(url)
         self._connection: HTTPConnection | None = None
 
-    def __enter__(self) -> ClusterClient:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -114,11 +118,20 @@ class ClusterClient:
 
     def call(self, method: str, path: str, body: object = None) -> Any:
         """The `result` of a reply. Raises the ShoalError that its status stands for, NoCluster if nobody answers."""
-        data = None if body is None else orjson.dumps(body)
+        status, answer = self._answer(method, path, None if body is None else orjson.dumps(body))
+        return self._result(status, answer)
+
+    def _answer(self, method: str, path: str, data: bytes | None) -> tuple[int, bytes]:
+        """Status and body. Raises DeadlineExceeded, NoCluster."""
         if method not in _REPEATABLE:
             self.close()
+        with self._troubles_told(method, path):
+            return self._exchange(method, path, data)
+
+    @contextmanager
+    def _troubles_told(self, method: str, path: str) -> Iterator[None]:
         try:
-            status, answer = self._exchange(method, path, data)
+            yield
         except TimeoutError:
             self.close()
             message = f"{self.url} did not answer {method} {path[:200]} within {self._timeout_s:.0f} s"
@@ -131,7 +144,6 @@ class ClusterClient:
         except HTTPException as error:
             self.close()
             raise NoCluster(f"what answers at {self.url} does not speak HTTP ({error!r}); is it Shoal?") from None
-        return self._result(status, answer)
 
     def _exchange(self, method: str, path: str, data: bytes | None) -> tuple[int, bytes]:
         if self._connection is not None:
@@ -161,6 +173,26 @@ class ClusterClient:
             start = answer[:80].decode(errors="replace")
             raise NoCluster(f"what answers at {self.url} is no Shoal cluster: HTTP {status}, {start!r}") from None
         raise _error(status, message)
+
+
+def download(client: ClusterClient, path: str, file: BinaryIO) -> str:
+    """Write the body of a GET into a file as it comes; returns its SHA-256 in hex. Errors as of `call`, and Unavailable
+    where the body ends too early.
+    """
+    client.close()
+    checksum = sha256()
+    with client._troubles_told("GET", path):
+        connection = client._connection = HTTPConnection(*client._address, timeout=client._timeout_s)
+        connection.request("GET", path, headers=client._headers)
+        with connection.getresponse() as response:
+            if response.status != 200:
+                client._result(response.status, response.read())
+            while piece := response.read(_PIECE_BYTES):
+                checksum.update(piece)
+                file.write(piece)
+            if response.length:
+                raise Unavailable(f"{client.url} broke off {response.length} bytes before the end; repeat it")
+    return checksum.hexdigest()
 
 
 def collection_path(collection: str) -> str:

@@ -11,8 +11,8 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
-from cluster.api_keys import Role
 from cluster.requests import CollectionStatistics
+from deployments.http_access import sees
 from deployments.http_collection_config import settings_of_creation, shown_configuration
 from deployments.http_errors import ValidationFailed
 from deployments.http_indexes import payload_schema
@@ -32,8 +32,8 @@ _FLUSH_INTERVAL_S = 5
 
 async def list_collections(context: HttpContext, request: Request) -> Reply:
     """GET /collections: those that the caller may see"""
-    names = (name for name in context.cluster.state.collections if request.access.allows(Role.READ, name))
-    named = [{"name": name} for name in sorted(names)]
+    held = context.cluster.state.collections.items()
+    named = [{"name": name} for name, state in sorted(held) if sees(request.access, name, state)]
     return success(request, orjson.dumps({"collections": named}))
 
 
@@ -63,19 +63,25 @@ async def delete_collection(context: HttpContext, request: Request) -> Reply:
 
 
 async def get_collection(context: HttpContext, request: Request) -> Reply:
-    """GET /collections/{c}; yellow, as the API has it, while graphs are built or merged in the background"""
+    """GET /collections/{c}; yellow, as the API has it, while graphs are built or merged in the background. A key for some
+    tenants is told the number of their points; other counts, which are everybody's, are left out or 0
+    """
     collection = context.cluster.collection(request.collection)
-    statistics = await context.cluster.statistics(request.collection, request.deadline_s(context.limits))
+    deadline_s, is_partial = request.deadline_s(context.limits), bool(request.tenants)
+    own_count = await context.cluster.count(request.collection, deadline_s) if is_partial else 0
+    statistics = await context.cluster.statistics(request.collection._replace(tenants=()), deadline_s)
     point_count = sum(shard.point_count for shard in statistics)
+    indexed_count = point_count - sum(shard.growing_count for shard in statistics)
+    schema = payload_schema(statistics)
     configuration = _configuration(collection.spec, len(collection.shard_map.shard_ids))
     result = {
-        "status": "yellow" if any(shard.is_building for shard in statistics) else "green",
+        "status": "yellow" if not is_partial and any(shard.is_building for shard in statistics) else "green",
         "optimizer_status": "ok",
-        "points_count": point_count,
-        "indexed_vectors_count": point_count - sum(shard.growing_count for shard in statistics),
-        "segments_count": sum(shard.segment_count for shard in statistics),
+        "points_count": own_count if is_partial else point_count,
+        "indexed_vectors_count": None if is_partial else indexed_count,
+        "segments_count": 0 if is_partial else sum(shard.segment_count for shard in statistics),
         "config": shown_configuration(configuration, collection.settings),
-        "payload_schema": payload_schema(statistics),
+        "payload_schema": {field: about | {"points": 0} for field, about in schema.items()} if is_partial else schema,
     }
     return success(request, orjson.dumps(result))
 
@@ -122,7 +128,8 @@ async def get_collection_shards(context: HttpContext, request: Request) -> Reply
         "shard_transfers": [],
         "shoal": {
             "epoch": collection.shard_map.epoch,
-            "tenant_field": collection.tenant_field,
+            "tenant_field": collection.owner_field,
+            "is_spread_by_tenant": collection.tenant_field is not None,
             "problem": problem,
             "shards": details,
         },

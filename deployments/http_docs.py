@@ -49,7 +49,7 @@ const json = (value, pad = "") => {
 };
 const fold = (title, id, ...inner) => { const node = make("details", "", title, ...inner); node.id = id; return node; };
 const quoted = text => `'${text.replaceAll("'", "'\\\\''")}'`;
-const values = {collection: "articles", id: "1", field: "author"};
+const values = {collection: "articles", id: "1", field: "author", name: "NAME"};
 const base = new URL(".", location).href.slice(0, -1);
 const schemaOf = body => (body.schema.$ref ?? "").split("/").pop();
 

@@ -94,10 +94,12 @@ def status_of(error: ShoalError) -> int:
     return next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
 
 
-def error_reply(error: Exception, started: float) -> Reply:
-    """The reply that says what went wrong. `started` is when the request began, a perf_counter value."""
+def error_reply(error: Exception, started: float, request_id: str = "") -> Reply:
+    """The reply that says what went wrong. `started` is when the request began, a perf_counter value; `request_id` what a
+    failure is logged under ("": one is made).
+    """
     if not isinstance(error, ShoalError) or isinstance(error, Corrupt) or status_of(error) == 500:
-        return _failure(error, started)
+        return _failure(error, started, request_id or uuid4().hex)
     if isinstance(error, Unauthenticated):  # in plain text, as the API has it
         return Reply(error.message.encode(), status_of(error), TEXT, ((b"www-authenticate", b"Bearer"),))
     headers: list[tuple[bytes, bytes]] = []
@@ -112,9 +114,8 @@ def error_reply(error: Exception, started: float) -> Reply:
     return Reply(_error_body(error.message, started), status_of(error), headers=tuple(headers))
 
 
-def _failure(error: Exception, started: float) -> Reply:
-    request_id = uuid4().hex
-    _log.error("request %s failed", request_id, exc_info=error)
+def _failure(error: Exception, started: float, request_id: str) -> Reply:
+    _log.error("request %s failed", request_id, exc_info=error, extra={"fields": {"request_id": request_id}})
     message = f"Service internal error: the server's log says more under request id {request_id}"
     return Reply(_error_body(message, started), 500, headers=((b"x-request-id", request_id.encode()),))
 

@@ -6,24 +6,30 @@ most requests carry none.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import NamedTuple
-from urllib.parse import parse_qsl
+from typing import TYPE_CHECKING, NamedTuple
 
 from cluster.api_keys import EVERYTHING, Access
+from cluster.scope import Scope
 from cluster.search_times import SearchTimes
 from deployments.cluster_api import ClusterApi
+from deployments.http_parameters import parse_parameters, seconds_of
 from deployments.limits import LimitSettings
-from deployments.observability import Observed
 from deployments.result_cache import ResultCache
-from shards.errors import InvalidRequest
+from deployments.snapshot_settings import SnapshotSettings
 
 Headers = Iterable[tuple[bytes, bytes]]
 
 JSON = b"application/json"
 TEXT = b"text/plain; charset=utf-8"
+_NONE: Mapping[str, str] = {}
+
+
+if TYPE_CHECKING:
+    from deployments.observability import Observed
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +44,20 @@ class HttpContext:
     """Handlers by path template and method, for the API's description of itself."""
     cache: ResultCache | None = None
     """Of answers to queries; None where it is off."""
+    snapshots: SnapshotSettings = field(default_factory=SnapshotSettings)
+    background: set[asyncio.Task[None]] = field(default_factory=set)
+    """What goes on although its request was answered."""
 
 
 @dataclass(slots=True)
 class Request:
-    """`collection` and `point` (of an index: its field) are the path's variables, "" where it has none; `started` is a
-    perf_counter value. An alias in the path has been resolved to its collection; `named` is the path's own word. `access` is
-    for handlers that show only what the caller may see; whether it may call them at all is decided before.
+    """`named` and `point` (of an index: its field) are the path's variables, "" where it has none; `started` is a
+    perf_counter value. `collection` is what `named` was found to be, an alias resolved; what a handler does is held to it.
+    `access` is for handlers that show only what the caller may see; whether it may call them at all is decided before,
+    and so are `tenants`, to whose points alone the request is kept, where it names any.
     """
 
-    collection: str
+    collection: Scope
     point: str
     body: bytes
     query_string: bytes
@@ -55,54 +65,58 @@ class Request:
     named: str = ""
     access: Access = EVERYTHING
     headers: Headers = ()
+    tenants: tuple[str, ...] = ()
     times: SearchTimes | None = None
     """Of a search that was answered."""
 
     def header(self, name: bytes) -> bytes:
         """A header's value, b"" where there is none; `name` in lower case."""
-        for held, value in self.headers:
-            # Most headers have another length, which is known without looking at them.
-            if len(held) == len(name) and held.lower() == name:
-                return value
-        return b""
+        return header_of(self.headers, name)
 
-    def parameters(self) -> dict[str, str]:
-        """The query parameters; of one that is repeated, the last."""
-        if not self.query_string:
-            return {}
-        return dict(parse_qsl(self.query_string.decode("latin-1"), keep_blank_values=True))
+    def parameters(self) -> Mapping[str, str]:
+        """The query parameters. Raises InvalidRequest (http_parameters.py)."""
+        return parse_parameters(self.query_string) if self.query_string else _NONE
 
     def deadline_s(self, limits: LimitSettings) -> float:
         """`timeout` in seconds, or the default. Raises InvalidRequest where it is no positive number."""
         text = self.parameters().get("timeout") if self.query_string else None
-        if text is None:
-            return limits.timeout_default_s
-        try:
-            seconds = float(text)
-        except ValueError:
-            seconds = 0.0
-        if not 0.0 < seconds <= limits.timeout_s_max:
-            raise InvalidRequest(
-                f"timeout={text[:40]} is not a number of seconds above 0 and at most {limits.timeout_s_max:g}"
-            )
-        return seconds
+        return limits.timeout_default_s if text is None else seconds_of(text, limits.timeout_s_max)
 
-    def wait(self) -> bool:
-        """`wait`: false unless it is given as true."""
-        text = self.parameters().get("wait", "false")
-        if text not in ("true", "false"):
-            raise InvalidRequest(f"wait={text[:40]} is neither true nor false")
-        return text == "true"
+    def wait(self, default: bool = False) -> bool:
+        """`wait`, or the default where it is not given."""
+        return self.parameters().get("wait", "true" if default else "false") == "true"
+
+
+class Stream(NamedTuple):
+    """A body of known length that comes in pieces, each asked for when the one before is on its way."""
+
+    byte_count: int
+    pieces: AsyncIterator[bytes]
 
 
 @dataclass(slots=True)
 class Reply:
-    """`headers` are sent besides content-type and content-length."""
+    """`headers` are sent besides content-type and content-length. With a `stream`, that is the body."""
 
     body: bytes
     status: int = 200
     content_type: bytes = JSON
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    stream: Stream | None = None
+
+    @property
+    def byte_count(self) -> int:
+        """Of the body."""
+        return len(self.body) if self.stream is None else self.stream.byte_count
+
+
+def header_of(headers: Headers, name: bytes) -> bytes:
+    """A header's value, b"" where there is none; `name` in lower case."""
+    for held, value in headers:
+        # Most headers have another length, which is known without looking at them.
+        if len(held) == len(name) and held.lower() == name:
+            return value
+    return b""
 
 
 Handler = Callable[[HttpContext, Request], Awaitable[Reply]]

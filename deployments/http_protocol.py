@@ -14,6 +14,7 @@ Retry-After), and it cancels what a client no longer waits for (so does this).
 from __future__ import annotations
 
 import asyncio
+import logging
 from time import perf_counter
 from typing import Any, Protocol
 from urllib.parse import unquote
@@ -22,11 +23,14 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from deployments.http_errors import BodyTooLarge, error_reply
-from deployments.http_message import Call, Headers, Reply
+from deployments.http_message import Call, Headers, Reply, Stream
+from deployments.router_log import given_id, with_id
 from shards.errors import QueueFull
 
 SERVE_PREFIX = b"/-/"
 BUSY_RETRY_S = 1.0
+
+_log = logging.getLogger(__name__)
 
 
 class DirectApp(Protocol):
@@ -130,8 +134,8 @@ class _Exchange:
     """One request and its reply. Has what uvicorn's protocol asks of its own RequestResponseCycle."""
 
     __slots__ = (
-        "_app", "_before", "_body", "_body_bytes", "_call", "_is_started", "_method", "_protocol", "_refusal", "_started",
-        "_task", "disconnected", "keep_alive", "response_complete",
+        "_app", "_before", "_body", "_body_bytes", "_call", "_headers", "_is_started", "_method", "_protocol", "_refusal",
+        "_started", "_task", "disconnected", "keep_alive", "response_complete",
     )  # fmt: skip
     message_event = asyncio.Event()
     """uvicorn sets it when a connection ends; nobody waits for it."""
@@ -142,6 +146,7 @@ class _Exchange:
         self._started = perf_counter()
         self._protocol = protocol
         self._app = app
+        self._headers = protocol.headers
         self._before = before
         self._method: str = protocol.parser.get_method().decode("ascii")
         self._body: list[bytes] = []
@@ -200,7 +205,9 @@ class _Exchange:
             return
         self._task = asyncio.current_task()
         if self._refusal is not None:
-            reply = error_reply(self._refusal, self._started)
+            request_id = given_id(self._headers)
+            reply = error_reply(self._refusal, self._started, request_id)
+            reply = with_id(reply, request_id) if request_id else reply
         else:
             assert self._call is not None, "what is not refused was let in"
             reply = await self._app.answer(
@@ -209,10 +216,29 @@ class _Exchange:
         flow = self._protocol.flow
         if flow.write_paused:
             await flow.drain()
-        if not self.disconnected:
-            self._write(reply)
+        if self.disconnected:
+            return
+        if reply.stream is None:
+            self._end(self._head(reply) + (b"" if self._method == "HEAD" else reply.body))
+        else:
+            await self._send(reply, reply.stream)
 
-    def _write(self, reply: Reply) -> None:
+    async def _send(self, reply: Reply, stream: Stream) -> None:
+        """A body in pieces: the next is asked for when the client has taken enough of those before."""
+        protocol = self._protocol
+        try:
+            protocol.transport.write(self._head(reply))
+            async for piece in stream.pieces:
+                protocol.transport.write(piece)
+                if protocol.flow.write_paused:
+                    await protocol.flow.drain()
+        except Exception as error:  # too late for another status: a body that is too short says so
+            _log.error("a body of %d bytes was cut short", stream.byte_count, exc_info=error)
+            protocol.transport.close()
+            return
+        self._end(b"")
+
+    def _head(self, reply: Reply) -> bytes:
         protocol = self._protocol
         parts = [STATUS_LINE[reply.status]]
         for name, value in (*protocol.server_state.default_headers, *reply.headers):
@@ -222,10 +248,13 @@ class _Exchange:
                 parts.append(b"%b: %b\r\n" % (name, value))
         if not self.keep_alive:
             parts.append(b"connection: close\r\n")
-        parts.append(b"content-type: %b\r\ncontent-length: %d\r\n\r\n" % (reply.content_type, len(reply.body)))
-        if self._method != "HEAD":
-            parts.append(reply.body)
-        protocol.transport.write(b"".join(parts))
+        parts.append(b"content-type: %b\r\ncontent-length: %d\r\n\r\n" % (reply.content_type, reply.byte_count))
+        return b"".join(parts)
+
+    def _end(self, rest: bytes) -> None:
+        """Write what is left of the reply; the connection is the next request's, or closed."""
+        protocol = self._protocol
+        protocol.transport.write(rest)
         self.response_complete = True
         if not self.keep_alive:
             protocol.transport.close()

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from cluster.requests import ScrollRequest, SearchAnswer, SearchRequest
 from cluster.search_times import SearchTimes
+from cluster.tenant_guard import guard_of, narrowed
 from deployments.cache_key import Arrival
 from deployments.cache_question import Answer, Question, coverage_json
 from deployments.http_filters import NO_FILTER, encoded_filter
@@ -121,8 +122,7 @@ async def _answer(context: HttpContext, request: Request, form: _Form) -> Answer
     state = context.cluster.collection(request.collection)
     if cache is None:
         return await _searched(context, request, form.read(request.body))
-    told = request.query_string, request.body, request.headers, request.access.tenants
-    arrival = Arrival(state, form.name, *told)
+    arrival = Arrival(state, form.name, request.query_string, request.body, request.headers, request.tenants)
     try:
         return await cache.answer(arrival, lambda: _question(context, request, form.read(request.body)))
     except _NothingNear as found:
@@ -140,9 +140,13 @@ class _NothingNear(Exception):
 def _question(context: HttpContext, request: Request, body: QueryBody) -> Question:
     if body.query is None:
         raise _NothingNear(body)
-    spec = context.cluster.collection(request.collection).spec
+    state = context.cluster.collection(request.collection)
+    spec = state.spec
     shown = _shown(body, spec)
     plan = _plan(body, shown, context.limits)
+    if request.tenants:
+        # Here already, not only where shards are asked: what an answer depends on is less then.
+        plan = plan._replace(filter=narrowed(plan.filter, guard_of(request.collection, state)))
     column = searched_vector(spec, plan.vector)
     vectors = pack_query(query_vector(body.query), column, "query")
 

@@ -15,6 +15,7 @@ import orjson
 from pydantic import BaseModel
 
 from cluster.requests import Selection, UpsertCondition, WriteReceipt
+from cluster.scope import Scope
 from deployments.cluster_api import ClusterApi
 from deployments.http_errors import MissingPoint
 from deployments.http_json import parse_body
@@ -32,7 +33,7 @@ Body = TypeVar("Body", bound=BaseModel)
 class Sending:
     """How a write is sent. `waits`: the caller waits for its outcome."""
 
-    collection: str
+    collection: Scope
     deadline_s: float
     waits: bool
 

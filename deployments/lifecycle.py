@@ -33,6 +33,7 @@ from deployments.data_folder import (
 from deployments.launch import PACKAGES_FOLDER, Order, hear
 from deployments.ports import check_port_free
 from deployments.processes import descendants, end_all, session_members, wait_until
+from deployments.tracing import check_installed
 from shards.errors import Internal, NotSupported, Unavailable
 
 APPLICATION = "deployments.app:build"
@@ -59,6 +60,7 @@ def up(settings: Settings, application: str = APPLICATION, on_phase: Phase = lam
         raise NotSupported(
             f"a local cluster needs Linux (Ray's HAProxy is built for it alone), this is {sys.platform}"
         )
+    check_installed(settings.tracing)
     path = settings.data_folder.absolute()
     lock = lock_folder(path)
     try:
@@ -148,6 +150,9 @@ def _order(settings: Settings, folder: DataFolder, run_folder: Path, application
         router=settings.router,
         cache=settings.cache,
         limits=settings.limits,
+        log=settings.log,
+        tracing=settings.tracing,
+        snapshots=settings.snapshots,
     )
     return Order(
         data_folder=str(folder.path),

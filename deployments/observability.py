@@ -1,4 +1,4 @@
-"""What one router observes of itself, in one place: counters, times, and what the shards told.
+"""What one router observes of itself, in one place: counters, times, its log and traces, and what the shards told.
 
 Made by the application (deployments/http_app.py) and handed to every handler. Other parts of a router that count
 something show it by a source (deployments/metric_sources.py).
@@ -7,13 +7,27 @@ something show it by a source (deployments/metric_sources.py).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from deployments.cluster_api import ClusterApi
+from deployments.log_settings import LogSettings, TracingSettings
 from deployments.metric_sources import MetricSources
 from deployments.readiness import Readiness
 from deployments.request_counts import RequestCounts
+from deployments.router_log import RequestLog
 from deployments.search_phases import SearchPhases
 from deployments.shard_statistics import ShardStatistics
+from deployments.tracing import Tracing, start_tracing
+
+
+class ObserveSettings(NamedTuple):
+    """What can be set about it."""
+
+    log: LogSettings = LogSettings()
+    tracing: TracingSettings = TracingSettings()
+
+
+OBSERVE_DEFAULTS = ObserveSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +39,20 @@ class Observed:
     sources: MetricSources
     statistics: ShardStatistics
     readiness: Readiness
+    log: RequestLog
+    tracing: Tracing | None
 
 
-def observe(cluster: ClusterApi) -> Observed:
-    """Begin to observe."""
+def observe(cluster: ClusterApi, settings: ObserveSettings, shoal_version: str) -> Observed:
+    """Begin to observe. Raises InvalidRequest where traces are wanted and can't be sent."""
     requests = RequestCounts()
+    router = requests.router
     return Observed(
-        requests, SearchPhases(), MetricSources(requests.router), ShardStatistics(cluster), Readiness(cluster)
+        requests=requests,
+        phases=SearchPhases(),
+        sources=MetricSources(router),
+        statistics=ShardStatistics(cluster),
+        readiness=Readiness(cluster),
+        log=RequestLog(settings.log, router),
+        tracing=start_tracing(settings.tracing, router, shoal_version),
     )

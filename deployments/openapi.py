@@ -37,6 +37,8 @@ from deployments.http_models import (
     VectorNamesBody,
     VectorsBody,
 )
+from deployments.http_parameters import CONSISTENCIES, ORDERINGS, TIMEOUT_S_MIN
+from deployments.http_snapshots import RecoverSnapshotBody
 from deployments.limits import LimitSettings
 from deployments.openapi_words import EXAMPLES, SUMMARIES
 from shards.filters.grammar import Filter
@@ -67,6 +69,7 @@ BODIES: dict[str, type[BaseModel]] = {
     "POST /collections/{collection}/points/query": QueryBody,
     "POST /collections/{collection}/points/query/batch": QueryBatchBody,
     "POST /collections/{collection}/points/search": LegacySearchBody,
+    "PUT /collections/{collection}/snapshots/recover": RecoverSnapshotBody,
 }
 _TEXT_ROUTES = frozenset({"/healthz", "/livez", "/readyz", "/metrics", "/docs"})
 OPEN_ROUTES = frozenset({"/", "/healthz", "/livez", "/readyz", "/docs"})
@@ -84,20 +87,37 @@ _READS = frozenset(
 _SEARCHES = ("/points/query", "/points/search")
 TAGS = (
     *("collections", "payload indexes", "writing points", "reading points", "search", "aliases"),
-    *("API keys", "service"),
+    *("snapshots", "API keys", "service"),
 )
 """The groups of routes, in the order in which they are shown."""
 _TIMEOUT = {
     "name": "timeout",
     "in": "query",
-    "description": "the deadline in seconds",
-    "schema": {"type": "number", "exclusiveMinimum": 0, "maximum": LimitSettings().timeout_s_max},
+    "description": "the deadline in seconds, whole ones or with a fraction",
+    "schema": {"type": "number", "minimum": TIMEOUT_S_MIN, "maximum": LimitSettings().timeout_s_max},
+}
+_ORDERING = {
+    "name": "ordering",
+    "in": "query",
+    "description": "how writes are ordered over copies of a shard; there is one, so each value is kept",
+    "schema": {"enum": list(ORDERINGS)},
+}
+_CONSISTENCY = {
+    "name": "consistency",
+    "in": "query",
+    "description": "how many copies of a shard have to agree; there is one, so each value is kept",
+    "schema": {"anyOf": [{"enum": list(CONSISTENCIES)}, {"type": "integer", "minimum": 1, "maximum": 999_999_999}]},
 }
 _WAIT = {
     "name": "wait",
     "in": "query",
     "description": "answer when the write is visible to every later read",
     "schema": {"type": "boolean", "default": False},
+}
+_WAIT_AS_A_RULE = {
+    **_WAIT,
+    "description": "answer when it is done; false: at once (202), whatever becomes of it",
+    "schema": {"type": "boolean", "default": True},
 }
 _SUCCESS: dict[str, Any] = {
     "type": "object",
@@ -159,7 +179,7 @@ def _operation(path: str, method: str, handler: Handler, bodies: Mapping[str, Ma
         "tags": [_tag(method, path)],
         "summary": SUMMARIES.get(route) or said or route,
         "responses": {
-            "200": _answer(path),
+            "200": _answer(method, path),
             "default": _json("what is wrong, and what to do", {"$ref": SCHEMAS + "Error"}),
         },
     }
@@ -178,6 +198,8 @@ def _tag(method: str, path: str) -> str:
     below = path.removeprefix("/collections/{collection}")
     if path.endswith("/aliases"):
         return "aliases"
+    if below.startswith("/snapshots"):
+        return "snapshots"
     if below.startswith("/index"):
         return "payload indexes"
     if below.startswith("/points"):
@@ -204,8 +226,12 @@ def _parameters(path: str, method: str) -> list[dict[str, Any]]:
         return [_TIMEOUT]
     if below == path or below in ("/exists", "/aliases", "/cluster"):
         return found
-    writes = below.startswith(("/points", "/index")) and (method, below) not in _READS and method != "GET"
-    return [*found, _TIMEOUT, *([_WAIT] if writes else [])]
+    if below.startswith("/snapshots"):
+        return [*found, _TIMEOUT, *([] if method == "GET" else [_WAIT_AS_A_RULE])]
+    if not below.startswith(("/points", "/index")):
+        return [*found, _TIMEOUT]
+    is_read = (method, below) in _READS or method == "GET"
+    return [*found, _TIMEOUT, *([_CONSISTENCY] if is_read else [_WAIT, _ORDERING])]
 
 
 def _remark(handler: Handler) -> str:
@@ -214,7 +240,9 @@ def _remark(handler: Handler) -> str:
     return rest.partition(" ")[2]
 
 
-def _answer(path: str) -> dict[str, Any]:
+def _answer(method: str, path: str) -> dict[str, Any]:
+    if path.endswith("/snapshots/{name}") and method == "GET":
+        return {"description": "a tar", "content": {"application/x-tar": {"schema": {"type": "string"}}}}
     if path in _TEXT_ROUTES:
         kind = "text/html" if path == "/docs" else "text/plain"
         return {"description": "text", "content": {kind: {"schema": {"type": "string"}}}}

@@ -52,6 +52,11 @@ SUMMARIES: dict[str, str] = {
     "POST /collections/{collection}/points/query": "Find the nearest points",
     "POST /collections/{collection}/points/query/batch": "Many queries in one request",
     "POST /collections/{collection}/points/search": "Find the nearest points, in the older form",
+    "GET /collections/{collection}/snapshots": "List a collection's snapshots",
+    "POST /collections/{collection}/snapshots": "Take a snapshot",
+    "GET /collections/{collection}/snapshots/{name}": "Download a snapshot",
+    "DELETE /collections/{collection}/snapshots/{name}": "Delete a snapshot",
+    "PUT /collections/{collection}/snapshots/recover": "Make a collection of a snapshot, in place of the one there is",
 }
 """By method and path template."""
 
@@ -110,6 +115,7 @@ EXAMPLES: dict[str, Any] = {
         ]
     },
     "POST /collections/{collection}/points/delete": {"filter": _OF_ANNA},
+    "PUT /collections/{collection}/snapshots/recover": {"location": "snapshot-2026-11-28-09-30-00-a1b2c3"},
     "POST /collections/aliases": {
         "actions": [{"create_alias": {"alias_name": "newest-articles", "collection_name": "articles"}}]
     },

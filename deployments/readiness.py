@@ -5,8 +5,8 @@ searched in the end; those that failed are searched again first), pings every sh
 their memory: all at once, within DEADLINE_S. Not ready means: a shard is silent, a search failed or missed shards, or a
 shard refuses writes for want of memory. Each check searches for another vector, so that no cache answers for the shards.
 
-A verdict is kept for AGE_S and shared by all who ask meanwhile: anybody may ask, without a key, and gets shards by number
-and errors by kind, never a collection's name. Names go to the log, when a verdict changes.
+A verdict is kept for AGE_S (BAD_AGE_S where it says no) and shared by all who ask meanwhile: anybody may ask, without a
+key, and gets shards by number and errors by kind, never a collection's name. Names go to the log, when a verdict changes.
 
 Readiness is not liveness. A router that is not ready is to be passed by while others are (HAProxy asks /readyz, see
 haproxy_wrapper.py), but restarting it would not bring a shard back: Serve is told to restart a router by
@@ -32,6 +32,8 @@ from shards.errors import NotFound, Overloaded, ShoalError, StaleEpoch
 
 DEADLINE_S = 1.0
 AGE_S = 1.0
+BAD_AGE_S = 0.1
+"""Of a verdict that says no: short, because whoever starts or mends something waits for the next."""
 COLLECTIONS_MAX = 4
 REASONS_MAX = 10
 RETRY_AFTER_S = 2
@@ -105,7 +107,7 @@ class Readiness:
 
     def __init__(self, cluster: ClusterApi) -> None:
         self._cluster = cluster
-        self._shared = SharedAnswer(self._check, AGE_S)
+        self._shared = SharedAnswer(self._check, lambda verdict: AGE_S if verdict.is_ready else BAD_AGE_S)
         self._facts: dict[str, Callable[[], Any]] = {}
         self._turn = 0
 
@@ -164,4 +166,5 @@ class Readiness:
         if verdict.is_ready and before is not None and not before.is_ready:
             _log.warning("ready again")
         elif not verdict.is_ready and (before is None or before.reasons != verdict.reasons):
-            _log.warning("not ready: %s; collections: %s", "; ".join(verdict.reasons), list(verdict.failed))
+            level = logging.INFO if before is None else logging.WARNING  # at first the shards are just starting
+            _log.log(level, "not ready: %s; collections: %s", "; ".join(verdict.reasons), list(verdict.failed))

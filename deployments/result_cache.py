@@ -22,8 +22,9 @@ from functools import partial
 from random import random
 from typing import NamedTuple
 
-from cluster.cached_reads import scope_of
-from cluster.requests import Scope, SearchAnswer
+from cluster.cached_reads import footprint_of
+from cluster.requests import Footprint, SearchAnswer
+from cluster.scope import Scope
 from cluster.slots import slot_of_name
 from cluster.state import CollectionState
 from deployments.cache_counts import CacheCounts, Level
@@ -47,17 +48,18 @@ class _Asked(NamedTuple):
     raw: bytes
     question: Question
     key: bytes
-    scope: Scope
+    footprint: Footprint
 
     @property
-    def name(self) -> str:
-        return self.arrival.collection.name
+    def about(self) -> Scope:
+        """The collection that the request began with. Its tenants are in the question's filter already."""
+        return _about(self.arrival)
 
     @property
     def kind(self) -> Hashable:
         """Searches of one kind take about as long."""
         request = self.question.request
-        return self.scope.asked.uid, request.vector, request.exact, request.ef, bool(request.filter)
+        return self.footprint.asked.uid, request.vector, request.exact, request.ef, bool(request.filter)
 
 
 class _Check(NamedTuple):
@@ -133,7 +135,7 @@ class ResultCache:
         question = read()
         plan, vectors = question.request[1:], question.request.vectors
         key = canonical_key(arrival, plan, question.shown, vectors.tobytes())
-        asked = _Asked(arrival, raw, question, key, scope_of(arrival.collection, question.request.filter))
+        asked = _Asked(arrival, raw, question, key, footprint_of(arrival.collection, question.request.filter))
         if directives.is_fresh:
             self.counts.bypassed += 1
             return (await self._search(asked, None)).answer
@@ -147,8 +149,8 @@ class ResultCache:
         slot = None if tenant is None else slot_of_name(tenant)
         cleared = self._level_one.drop(
             lambda entry: (
-                (uids is None or entry.scope.asked.uid in uids)
-                and (slot is None or not entry.scope.asked.slots or slot in entry.scope.asked.slots)
+                (uids is None or entry.footprint.asked.uid in uids)
+                and (slot is None or not entry.footprint.asked.slots or slot in entry.footprint.asked.slots)
             )
         )
         if self._level_two is None:
@@ -156,7 +158,7 @@ class ResultCache:
         return cleared, await self._level_two.clear(None if collection is None else collection.uid, slot)
 
     def _sample(self, arrival: Arrival, entry: Entry, question: Question) -> None:
-        search = partial(self._cluster.search, arrival.collection.name, question.request, question.deadline_s)
+        search = partial(self._cluster.search, _about(arrival), question.request, question.deadline_s)
         self._sampler.compare(entry, search, question.write)
 
     async def _check(self, entry: Entry, directives: Directives, level: Level = "l1") -> _Check:
@@ -167,7 +169,7 @@ class ResultCache:
             self.counts.unvalidated += 1
             self._count_hit(entry, "l1")
             return _Check(entry, Answer(entry.points, entry.shoal("l1", age_s)), (), now)
-        moved = entry.moved(await self._cluster.stamps(entry.scope))
+        moved = entry.moved(await self._cluster.stamps(entry.footprint))
         if moved:
             return _Check(entry, None, moved, now)
         entry.asked_at = max(entry.asked_at, now)
@@ -212,7 +214,7 @@ class ResultCache:
                     flight.entry = entry
                     return check.answer
             elif check is None and self._level_two is not None:
-                entry = await self._level_two.find(asked.key, asked.scope, asked.kind)
+                entry = await self._level_two.find(asked.key, asked.footprint, asked.kind)
                 if entry is not None:
                     check = await self._check(entry, directives, "l2")
                     if check.answer is not None:
@@ -239,11 +241,11 @@ class ResultCache:
         is_whole = answer is None
         if answer is None:
             question = asked.question
-            answer = await self._cluster.search(asked.name, question.request, question.deadline_s)
+            answer = await self._cluster.search(asked.about, question.request, question.deadline_s)
             if self._level_two is not None:
                 self._level_two.observe(asked.kind, asyncio.get_running_loop().time() - asked_at)
         points = asked.question.write(answer)
-        entry = entry_of(asked.key, asked.scope, answer, points, asked_at)
+        entry = entry_of(asked.key, asked.footprint, answer, points, asked_at)
         if entry is not None:
             self._level_one.put(entry, asked.raw)
             if self._level_two is not None:
@@ -259,7 +261,7 @@ class ResultCache:
         kept = {shard_id: body for shard_id, body in entry.parts.items() if shard_id not in moved}
         question = asked.question
         try:
-            answer = await self._cluster.search_moved(asked.name, question.request, kept, moved, question.deadline_s)
+            answer = await self._cluster.search_moved(asked.about, question.request, kept, moved, question.deadline_s)
         except (StaleEpoch, NotFound):
             return None
         self.counts.moved_shards += len(moved)
@@ -270,12 +272,16 @@ class ResultCache:
             self.counts.misses += 1
         else:
             self.counts.hits_shard += 1
-        self.counts.cross_shard += len(asked.scope.shard_ids) > 1
+        self.counts.cross_shard += len(asked.footprint.shard_ids) > 1
         return found.answer
 
     def _count_hit(self, entry: Entry, level: Level) -> None:
         self.counts.hit(level)
-        self.counts.cross_shard += len(entry.scope.shard_ids) > 1
+        self.counts.cross_shard += len(entry.footprint.shard_ids) > 1
+
+
+def _about(arrival: Arrival) -> Scope:
+    return Scope(arrival.collection.name, arrival.collection.uid)
 
 
 async def _wait(flight: _Flight, asked: _Asked) -> _Asked:

@@ -46,7 +46,7 @@ class ShardStatistics:
 
     def __init__(self, cluster: ClusterApi) -> None:
         self._cluster = cluster
-        self._shared = SharedAnswer(self._ask, AGE_S, REST_FACTOR)
+        self._shared = SharedAnswer(self._ask, lambda _: AGE_S, REST_FACTOR)
 
     async def by_collection(self) -> Mapping[str, Sequence[CollectionStatistics]]:
         """By the collection's name, one for each of its shards; at most a second old, or ten times what it took."""

@@ -17,10 +17,12 @@ Answer = TypeVar("Answer")
 
 class SharedAnswer(Generic[Answer]):
     """Lives on one loop. `rest_factor`: an answer that took long is kept so many times as long, where that is more than
-    `age_s`.
+    `age_s` says of it.
     """
 
-    def __init__(self, ask: Callable[[], Awaitable[Answer]], age_s: float, rest_factor: float = 0.0) -> None:
+    def __init__(
+        self, ask: Callable[[], Awaitable[Answer]], age_s: Callable[[Answer], float], rest_factor: float = 0.0
+    ) -> None:
         self._ask = ask
         self._age_s = age_s
         self._rest_factor = rest_factor
@@ -43,7 +45,7 @@ class SharedAnswer(Generic[Answer]):
         try:
             self.newest = await self._ask()
             ended = perf_counter()
-            self._good_until = ended + max(self._age_s, self._rest_factor * (ended - began))
+            self._good_until = ended + max(self._age_s(self.newest), self._rest_factor * (ended - began))
             return self.newest
         finally:
             self._asking = None

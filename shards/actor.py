@@ -81,7 +81,7 @@ class ShardActor:
         failed: dict[str, ShoalError] = {}
         for order in orders:
             try:
-                self._host.ensure_collection(order.uid, order.spec, order.epoch, order.create)
+                self._host.ensure_collection(order.uid, order.spec, order.epoch, order.create, order.restored)
             except ShoalError as error:
                 failed[order.uid] = error
             except Exception as error:

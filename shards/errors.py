@@ -65,6 +65,12 @@ class NotSupported(InvalidRequest):
     code = "not_supported"
 
 
+class DamagedSnapshot(InvalidRequest):
+    """A snapshot that can't be recovered: its bytes are not what was written; the message names the file."""
+
+    code = "damaged_snapshot"
+
+
 class Unauthenticated(ShoalError):
     """The cluster asks for an API key, and the request has none that counts."""
 

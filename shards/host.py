@@ -29,17 +29,23 @@ from shards.errors import ShoalError, Unavailable
 from shards.identity import ShardIdentity, check_shard_folder, lock_shard_folder
 from shards.recall_probe import RecallProbe
 from shards.recovery import create_collection, open_collection
+from shards.report import CollectionOrder
 from shards.resident import give_back_freed
 from shards.schema import CollectionSpec
 from shards.server import ShardConnection
 from shards.service import Hosted, ShardService
 from shards.settings import ShardSettings
+from shards.snapshot_requests import SnapshotRequests
+from shards.snapshot_shelf import SnapshotShelf
 from shards.upkeep import Builders
 
 START_S = 30.0
 DROPPED_SUFFIX = ".dropped"
 BACKGROUND_NICENESS = 5
 """Threads that build graphs or probe them get a quarter of a core where searches want all of it."""
+
+SNAPSHOT_THREADS = 2
+"""One may restore for minutes while another hands out a snapshot's pieces."""
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -81,7 +87,10 @@ class ShardHost:
         self._probers = _background_thread("probe")
         self._probe = RecallProbe(self._probers, time.monotonic)
         self._probe_task: asyncio.Task[None] | None = None
-        self._service = ShardService(identity, self._settings, self._searchers, self._probe)
+        self._shelf = SnapshotShelf(folder)
+        self._copiers = ThreadPoolExecutor(SNAPSHOT_THREADS, "snapshot", _give_way)
+        snapshots = SnapshotRequests(self._shelf, self._copiers)
+        self._service = ShardService(identity, self._settings, self._searchers, self._probe, snapshots)
         self._connections: set[ShardConnection] = set()
         self._server: asyncio.Server | None = None
         self._address: tuple[str, int] = ("", 0)
@@ -101,19 +110,23 @@ class ShardHost:
         try:
             check_shard_folder(self.folder, self.identity)
             self._lock = lock_shard_folder(self.folder)
+            self._shelf.clean_up()
         except ShoalError as error:
             self._service.problem = error.message
         self._thread.start()
         return self._call(self._listen(), START_S)
 
-    def ensure_collection(self, uid: str, spec: CollectionSpec, epoch: int, create: bool) -> None:
+    def ensure_collection(
+        self, uid: str, spec: CollectionSpec, epoch: int, create: bool, restored: bool = False
+    ) -> None:
         """Serve a collection: open it, or first make its files where `create`. Harmless to repeat; a new epoch is
         taken over.
 
         Where its files are missing or damaged it answers Unavailable with the reason; only `create` raises, also
-        MemoryExhausted where a new collection finds no room.
+        MemoryExhausted where a new collection finds no room. `restored`: nothing is made, its files are those that were
+        restored of a snapshot; NotFound where there are none.
         """
-        self._call(self._ensure(uid, spec, epoch, create), None)
+        self._call(self._ensure(CollectionOrder(uid, spec, epoch, create, restored)), None)
 
     def drop_collection(self, uid: str) -> None:
         """Stop serving a collection and remove its files. Harmless to repeat."""
@@ -133,7 +146,7 @@ class ShardHost:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._searchers.shutdown(wait=False, cancel_futures=True)
-        for background in (self._builders.seals, self._builders.compactions, self._probers):
+        for background in (self._builders.seals, self._builders.compactions, self._probers, self._copiers):
             background.shutdown(wait=False, cancel_futures=True)
         if self._lock is not None:
             os.close(self._lock)
@@ -157,21 +170,21 @@ class ShardHost:
         self._connections.add(connection)
         return connection
 
-    async def _ensure(self, uid: str, spec: CollectionSpec, epoch: int, create: bool) -> None:
-        key = bytes.fromhex(uid)
+    async def _ensure(self, order: CollectionOrder) -> None:
+        key = bytes.fromhex(order.uid)
         async with self._changes:
             hosted = self._service.hosted.get(key)
             if hosted is not None:
-                hosted.epoch = epoch
+                hosted.epoch = order.epoch
                 return
             try:
-                if create and not (self.folder / uid).exists():
-                    self._service.memory.check_new(spec)
-                hosted = await asyncio.to_thread(self._open, uid, spec, epoch, create)
+                if order.create and not (self.folder / order.uid).exists():
+                    self._service.memory.check_new(order.spec)
+                hosted = await asyncio.to_thread(self._open, order)
             except ShoalError as error:
-                log.error("collection %s can't be served: %s", uid, error.message)
+                log.error("collection %s can't be served: %s", order.uid, error.message)
                 self._service.problems[key] = error.message
-                if create:
+                if order.create:
                     raise
                 return
             self._service.problems.pop(key, None)
@@ -179,19 +192,22 @@ class ShardHost:
             self._service.memory.observe(hosted.collection)
             hosted.committer.upkeep.start_due()
 
-    def _open(self, uid: str, spec: CollectionSpec, epoch: int, create: bool) -> Hosted:
+    def _open(self, order: CollectionOrder) -> Hosted:
         if self.problem is not None:
             raise Unavailable(self.problem)
-        folder = self.folder / uid
+        folder = self.folder / order.uid
         try:
-            if create:
-                create_collection(folder, uid, spec)
-            opened = open_collection(folder, uid, self._settings)
+            if order.create and order.restored:
+                self._shelf.adopt(order.uid, folder)
+            elif order.create:
+                create_collection(folder, order.uid, order.spec)
+            opened = open_collection(folder, order.uid, self._settings)
         except OSError as error:
             raise Unavailable(f"{folder} can't be used: {error}") from error
         for note in opened.notes:
             log.warning("recovery: %s", note)
-        return Hosted(opened.collection, epoch, Committer(opened.collection, self._builders, self._service.memory))
+        committer = Committer(opened.collection, self._builders, self._service.memory)
+        return Hosted(opened.collection, order.epoch, committer)
 
     async def _drop(self, uid: str) -> None:
         key = bytes.fromhex(uid)
@@ -204,6 +220,7 @@ class ShardHost:
                 del hosted
                 await asyncio.to_thread(give_back_freed)
             await asyncio.to_thread(self._remove_files, self.folder / uid)
+            await asyncio.to_thread(self._shelf.discard, uid)
 
     @staticmethod
     def _remove_files(folder: Path) -> None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from shards.batch import Buffer, Vectors, decode_batch, encode_batch_parts
+from shards.batch import Buffer, Vectors, decode_batch, decode_keys, encode_batch_parts, encode_keys
 from shards.errors import Corrupt
 from shards.field_schema import FieldSchema
 from shards.filter_query import filter_query
@@ -22,8 +22,9 @@ from shards.filters.paths import parse_path
 from shards.generations import NO_STAMP, Stamp
 from shards.hits import HitLists, Hits
 from shards.index import SearchPlan
+from shards.lookup import Which
 from shards.nearest import Want
-from shards.point_ids import NARROW, WIDE, key_list
+from shards.point_ids import NARROW, WIDE, KeyArray, key_list
 from shards.records import Records
 from shards.scrolling import Order, Page, ScrollPlan
 
@@ -31,7 +32,8 @@ _TARGET = struct.Struct("<16sQ")
 _SEARCH = struct.Struct("<IIIIBBxxI")
 _HITS = struct.Struct("<IIIBBBxQQQ")
 _WRITTEN = struct.Struct("<Q")
-_EXACT, _PAYLOADS, _VECTORS = 1, 2, 4
+_RETRIEVE = struct.Struct("<BxxxI")
+_EXACT, _PAYLOADS, _VECTORS, _INVERTED = 1, 2, 4, 8
 _FILTER_BYTES = struct.Struct("<I")
 SEARCH_HEAD_BYTES = _TARGET.size + _SEARCH.size
 """Of a search without a filter."""
@@ -208,6 +210,31 @@ class _Cutter:
         return self._body[start : self.at]
 
 
+def encode_retrieve(target: Target, keys: KeyArray, want: Want, which: Which | None = None) -> list[Any]:
+    """RETRIEVE's body: target | flags u8 | 3 zero bytes | filter bytes u32 | filter, with blanks up to a multiple of 8 |
+    keys.
+    """
+    encoded = b"" if which is None else which.filter.encoded
+    encoded += b" " * (-len(encoded) % 8)
+    flags = _PAYLOADS * want.payloads | _VECTORS * want.vectors | _INVERTED * (which is not None and which.inverted)
+    return [target.encode() + _RETRIEVE.pack(flags, len(encoded)) + encoded, encode_keys(keys)]
+
+
+def decode_retrieve(body: memoryview) -> tuple[KeyArray, Want, Which | None]:
+    """What is asked, behind the target. Raises Corrupt, and BadFilter."""
+    try:
+        flags, filter_bytes = _RETRIEVE.unpack_from(body)
+    except struct.error as error:
+        raise Corrupt(f"a retrieve of {len(body)} bytes can't be read: {error}") from error
+    keys_at = _RETRIEVE.size + filter_bytes
+    if len(body) < keys_at:
+        raise Corrupt(f"a retrieve of {len(body)} bytes is shorter than its filter")
+    which = None
+    if filter_bytes:
+        which = Which(filter_query(bytes(body[_RETRIEVE.size : keys_at])), bool(flags & _INVERTED))
+    return decode_keys(body[keys_at:]), Want(bool(flags & _PAYLOADS), bool(flags & _VECTORS)), which
+
+
 def encode_records(records: Records) -> list[Any]:
     """RECORDS' body: count u64 | versions | batch."""
     return [_WRITTEN.pack(len(records.versions)), records.versions.tobytes(), *encode_batch_parts(records.batch)]
@@ -316,3 +343,16 @@ def decode_json(body: Buffer) -> Any:
         return json.loads(bytes(body))
     except ValueError as error:
         raise Corrupt(f"a message's JSON can't be read: {error}") from error
+
+
+def encode_piece(head: Any, piece: Buffer) -> list[Any]:
+    """SNAPSHOT_RECEIVE's body: JSON bytes u32 | JSON | a piece of a file."""
+    encoded = json.dumps(head).encode()
+    return [_FILTER_BYTES.pack(len(encoded)) + encoded, piece]
+
+
+def decode_piece(body: memoryview) -> tuple[Any, memoryview]:
+    """The JSON and the piece. Raises Corrupt."""
+    if len(body) < _FILTER_BYTES.size or len(body) < (end := _FILTER_BYTES.size + _FILTER_BYTES.unpack_from(body)[0]):
+        raise Corrupt(f"a piece of a file is cut: {len(body)} bytes")
+    return decode_json(body[_FILTER_BYTES.size : end]), body[end:]

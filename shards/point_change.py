@@ -33,7 +33,9 @@ class ChangeKind(StrEnum):
 
 
 class PointChange(BaseModel):
-    """See ChangeKind: which fields count follows from the kind. Paths are those of shards/filters/paths.py."""
+    """See ChangeKind: which fields count follows from the kind. Paths are those of shards/filters/paths.py. `keeps` leads to
+    what no point's payload may get other texts in: where one would, the whole write is refused.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -41,6 +43,7 @@ class PointChange(BaseModel):
     payload: JsonObject = {}
     path: str | None = None
     paths: tuple[str, ...] = ()
+    keeps: str | None = None
     numbers: Annotated[tuple[int, ...], Field(max_length=256)] = ()
 
     def encode(self) -> bytes:
@@ -52,8 +55,9 @@ def decode_change(encoded: bytes | memoryview) -> PointChange:
     """The change. Raises Corrupt where the bytes are none."""
     try:
         change = PointChange.model_validate(orjson.loads(encoded))
-        for text in (*change.paths, *(() if change.path is None else (change.path,))):
-            parse_path(text)
+        for text in (*change.paths, change.path, change.keeps):
+            if text is not None:
+                parse_path(text)
     except (ValidationError, ValueError) as error:
         raise Corrupt(f"a change of points can't be read: {error}") from None
     return change

@@ -5,8 +5,9 @@ So a log holds whole points and ids alone: it can be replayed whatever rows have
 is by then. A write of many points becomes several ops, each of whole points; readers may see it half done, a crash may
 leave it so, and repeating it does the rest.
 
-    kind u8 | mode u8 | 2 zero bytes | filter bytes + 1 u32 (0: none) | change bytes u32 | body bytes u32 |
-    filter | change (shards/point_change.py) | body: keys or a batch; none where the filter selects
+    kind u8 | mode u8 | 2 zero bytes | filter bytes + 1 u32 (0: none) | guard bytes u32 | change bytes u32 |
+    body bytes u32 | 4 zero bytes | filter | guard: a filter | change (shards/point_change.py) |
+    body: keys or a batch; none where the filter selects
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,22 +31,24 @@ from shards.batch import (
     encode_keys,
     make_batch,
 )
-from shards.errors import BadVector, Corrupt, DimensionMismatch, InvalidRequest
+from shards.errors import BadVector, Corrupt, DimensionMismatch, Forbidden, InvalidRequest
 from shards.filter_memo import matching
 from shards.filter_query import FilterQuery, filter_query
+from shards.filters.paths import JsonPath, parse_path
 from shards.index import VectorIndex
 from shards.log_frame import LogOp, OpKind
 from shards.lookup import look_up
 from shards.nearest import Want
 from shards.point_change import ChangeKind, PointChange, changed_payload, decode_change
-from shards.point_ids import KeyArray, key_array, key_list, same_width
+from shards.point_ids import KeyArray, key_array, key_list, point_id, same_width
+from shards.tenant_names import names_in
 from shards.vector_layout import VectorLayout
 
 CHANGED_POINTS_MAX = 1_000
 """Points that one op writes anew: some 10 ms on the loop."""
 DELETED_POINTS_MAX = 20_000
 
-_HEAD = struct.Struct("<BBxxIII")
+_HEAD = struct.Struct("<BBxxIIII4x")
 Places = npt.NDArray[np.intp]
 
 
@@ -75,35 +79,42 @@ DELETING = frozenset({WriteKind.DELETE, WriteKind.WITHDRAW})
 
 @dataclass(frozen=True, slots=True)
 class PointWrite:
-    """See the module. `filter` None: there is none; with a batch it is a condition on the points that exist."""
+    """See the module. `filter` None: there is none; with a batch it is a condition on the points that exist. `guard`: the
+    write may touch the points that match it alone. Others are passed over as if they were not there; an upsert of an id that
+    one of them has is refused whole.
+    """
 
     kind: WriteKind
     mode: WriteMode = WriteMode.UPSERT
     filter: FilterQuery | None = None
     change: PointChange | None = None
     body: bytes | memoryview = b""
+    guard: FilterQuery | None = None
 
     def encode(self) -> bytes:
         """The layout above."""
         encoded = b"" if self.filter is None else self.filter.encoded
+        guard = b"" if self.guard is None else self.guard.encoded
         change = b"" if self.change is None else self.change.encode()
         filter_bytes = 0 if self.filter is None else len(encoded) + 1
-        head = _HEAD.pack(self.kind, self.mode, filter_bytes, len(change), len(self.body))
-        return b"".join([head, encoded, change, self.body])
+        head = _HEAD.pack(self.kind, self.mode, filter_bytes, len(guard), len(change), len(self.body))
+        return b"".join([head, encoded, guard, change, self.body])
 
 
 def decode_point_write(buffer: Buffer) -> PointWrite:
     """The write. Raises Corrupt, and BadFilter."""
     view = memoryview(buffer)
     try:
-        kind, mode, filter_bytes, change_bytes, body_bytes = _HEAD.unpack_from(view)
-        change_at = _HEAD.size + max(0, filter_bytes - 1)
+        kind, mode, filter_bytes, guard_bytes, change_bytes, body_bytes = _HEAD.unpack_from(view)
+        guard_at = _HEAD.size + max(0, filter_bytes - 1)
+        change_at = guard_at + guard_bytes
         body_at = change_at + change_bytes
         if len(view) != body_at + body_bytes:
             raise ValueError(f"it says {body_at + body_bytes}")
-        query = filter_query(bytes(view[_HEAD.size : change_at])) if filter_bytes else None
+        query = filter_query(bytes(view[_HEAD.size : guard_at])) if filter_bytes else None
+        guard = filter_query(bytes(view[guard_at:change_at])) if guard_bytes else None
         change = decode_change(view[change_at:body_at]) if change_bytes else None
-        write = PointWrite(WriteKind(kind), WriteMode(mode), query, change, view[body_at:])
+        write = PointWrite(WriteKind(kind), WriteMode(mode), query, change, view[body_at:], guard)
     except (struct.error, ValueError) as error:
         raise Corrupt(f"a write of {len(view)} bytes can't be read: {error}") from None
     if (write.kind is WriteKind.CHANGE) != (write.change is not None):
@@ -137,7 +148,8 @@ def check_vectors(batch: PointBatch, layout: VectorLayout) -> None:
 
 def targets(write: PointWrite, segments: Sequence[VectorIndex]) -> list[KeyArray | Places]:
     """What the write is about, as things are now, in parts that are written one after the other: keys, or places in the
-    batch that it brings.
+    batch that it brings. Raises Forbidden where an upsert would replace a point that its guard does not allow, InvalidRequest
+    where a change would alter what it has to keep: nothing is written then.
     """
     if write.kind not in SELECTING | DELETING:
         places = _kept_places(write, decode_batch(write.body), segments)
@@ -146,9 +158,15 @@ def targets(write: PointWrite, segments: Sequence[VectorIndex]) -> list[KeyArray
     if write.kind is WriteKind.WITHDRAW:
         keys = _unchanged_keys(write, segments)
     else:
-        keys = decode_keys(write.body) if write.body else _matching_keys(write, segments)
+        keys = decode_keys(write.body) if write.body else _matching_keys(write.filter, segments)
+        if write.guard is not None:
+            keys = keys[_standing(keys, segments, write.guard).matches]
     step = DELETED_POINTS_MAX if write.kind in DELETING else CHANGED_POINTS_MAX
-    return [keys[at : at + step] for at in range(0, len(keys), step)]
+    parts = [keys[at : at + step] for at in range(0, len(keys), step)]
+    if write.change is not None and write.change.keeps is not None:
+        for part in parts:
+            _check_kept(write.change, parse_path(write.change.keeps), look_up(segments, part, Want(True)).batch)
+    return parts
 
 
 def plain_op(
@@ -194,9 +212,19 @@ def _with_vectors(given: PointBatch, stored: PointBatch) -> PointBatch:
     return make_batch(stored.keys, np.where(np.isnan(news), stored.vectors, news), payloads)
 
 
-def _matching_keys(write: PointWrite, segments: Sequence[VectorIndex]) -> KeyArray:
-    assert write.filter is not None, "decode_point_write has looked"
-    found = [segment.keys_of(np.flatnonzero(matching(segment, write.filter))) for segment in segments]
+def _check_kept(change: PointChange, field: JsonPath, stored: PointBatch) -> None:
+    for row, key in enumerate(key_list(stored.keys)):
+        payload = stored.payload(row)
+        if names_in(changed_payload(payload, change), field) != names_in(payload, field):
+            raise InvalidRequest(
+                f"Wrong input: `{field}` of point {point_id(key)} is another, and `{change.kind}` must leave it as it is:"
+                " upsert the point with its new payload"
+            )
+
+
+def _matching_keys(query: FilterQuery | None, segments: Sequence[VectorIndex]) -> KeyArray:
+    assert query is not None, "decode_point_write has looked"
+    found = [segment.keys_of(np.flatnonzero(matching(segment, query))) for segment in segments]
     found = [keys for keys in found if len(keys)]
     return np.concatenate(same_width(found)) if found else key_array([])
 
@@ -210,17 +238,41 @@ def _unchanged_keys(write: PointWrite, segments: Sequence[VectorIndex]) -> KeyAr
     return stored.batch.keys[np.array(same, np.bool_)]
 
 
-def _kept_places(write: PointWrite, batch: PointBatch, segments: Sequence[VectorIndex]) -> Places:
-    """The points of a batch that are written: existing ones have to match the filter, new ones have nothing to match."""
-    exists, matches = np.zeros(len(batch), np.bool_), np.zeros(len(batch), np.bool_)
+class _Standing(NamedTuple):
+    """How things stand with each of some keys, bool (count,): whether its point exists, and whether it does and matches."""
+
+    exists: npt.NDArray[np.bool_]
+    matches: npt.NDArray[np.bool_]
+
+
+def _standing(keys: KeyArray, segments: Sequence[VectorIndex], query: FilterQuery | None) -> _Standing:
+    exists, matches = np.zeros(len(keys), np.bool_), np.zeros(len(keys), np.bool_)
     for segment in segments:
-        rows = segment.find(batch.keys)
+        rows = segment.find(keys)
         here = np.flatnonzero(rows >= 0)
         exists[here] = True
-        if write.filter is not None and len(here):
-            matches[here] = matching(segment, write.filter)[rows[here]]
-    if write.filter is None:
-        matches[:] = True
+        if len(here):
+            matches[here] = True if query is None else matching(segment, query)[rows[here]]
+    return _Standing(exists, matches)
+
+
+def _kept_places(write: PointWrite, batch: PointBatch, segments: Sequence[VectorIndex]) -> Places:
+    """The points of a batch that are written: existing ones have to match the filter, new ones have nothing to match."""
+    exists, matches = _standing(batch.keys, segments, write.filter)
+    if write.guard is not None:
+        own = _standing(batch.keys, segments, write.guard).matches
+        foreign = np.flatnonzero(exists & ~own)
+        if write.kind is WriteKind.UPSERT and len(foreign):
+            (key,) = key_list(batch.keys[foreign[:1]])
+            raise foreign_id(key)
+        exists, matches = exists & own, matches & own
     if write.kind is WriteKind.VECTORS or write.mode is WriteMode.UPDATE_ONLY:
-        return np.flatnonzero(exists & matches)
+        return np.flatnonzero(matches)
     return np.flatnonzero(~exists) if write.mode is WriteMode.INSERT_ONLY else np.flatnonzero(~exists | matches)
+
+
+def foreign_id(key: int) -> Forbidden:
+    """What an upsert is told whose id belongs to a point that it may not touch."""
+    return Forbidden(
+        f"Forbidden: the id {point_id(key)} is taken, by a point that this key has no access to; choose another"
+    )

@@ -13,13 +13,15 @@ from shards.schema import CollectionSpec
 @dataclass(frozen=True, slots=True)
 class CollectionOrder:
     """Have this collection's part open. `create`: make it where it is missing; else a missing one is lost data, and
-    the shard answers Unavailable for it.
+    the shard answers Unavailable for it. `restored`: with `create`, its part was restored of a snapshot by the shard
+    beforehand and is taken from there; it is never made empty.
     """
 
     uid: str
     spec: CollectionSpec
     epoch: int
     create: bool
+    restored: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from itertools import count
 from typing import Any, NamedTuple
 
 from shards import messages
-from shards.batch import Vectors, decode_batch, decode_keys
+from shards.batch import Vectors, decode_batch
 from shards.bulk import BulkSession, check_known, remove_orphans
 from shards.collection import ShardCollection
 from shards.committer import Committer, WaitingWrite
@@ -40,15 +40,17 @@ from shards.generations import NO_STAMP, Stamp, decode_asked, encode_stamps
 from shards.identity import ShardIdentity
 from shards.index import VectorIndex
 from shards.log_frame import LogOp, OpKind
+from shards.lookup import look_up
 from shards.memory_account import LoadPermits, MemoryAccount
 from shards.messages import SearchHead, Target, decode_target
-from shards.nearest import Want, nearest
+from shards.nearest import nearest
 from shards.point_writes import check_write, decode_point_write
 from shards.recall_probe import RecallProbe
 from shards.resident import Resident, read_resident
 from shards.scrolling import scroll
 from shards.server import ShardConnection
 from shards.settings import ShardSettings
+from shards.snapshot_requests import SHELF_KINDS, SnapshotRequests
 from shards.wire import Frame, Kind, encode_error, encode_frame
 
 QUEUED_QUERIES_MAX = 20_000
@@ -71,7 +73,12 @@ class ShardService:
     """Dispatches frames. `problem`: why the shard as a whole can't answer, or None."""
 
     def __init__(
-        self, identity: ShardIdentity, settings: ShardSettings, searchers: Executor, probe: RecallProbe
+        self,
+        identity: ShardIdentity,
+        settings: ShardSettings,
+        searchers: Executor,
+        probe: RecallProbe,
+        snapshots: SnapshotRequests,
     ) -> None:
         self.name = json.dumps({"shard_id": identity.shard_id, "cluster_id": identity.cluster_id}).encode()
         self.shard_id = identity.shard_id
@@ -83,6 +90,7 @@ class ShardService:
         self._settings = settings
         self._searchers = searchers
         self._probe = probe
+        self._snapshots = snapshots
         self._queued_queries = 0
         self._handlers: dict[Kind, Callable[[Hosted, memoryview, _Reply], None]] = {
             Kind.RETRIEVE: self._retrieve,
@@ -98,6 +106,7 @@ class ShardService:
             Kind.BULK_PREPARE: self._bulk_prepare,
             Kind.BULK_COMMIT: self._bulk_commit,
             Kind.BULK_ABORT: self._bulk_abort,
+            Kind.SNAPSHOT_TAKE: self._take_snapshot,
         }
 
     def handle(self, frames: list[Frame], connection: ShardConnection) -> None:
@@ -119,14 +128,22 @@ class ShardService:
             if frame.kind is Kind.GENERATIONS:
                 connection.answer(Kind.STAMPS, frame.request_id, self._stamps(bytes(frame.body)))
                 return
+            reply = _Reply(connection, frame.request_id)
+            if frame.kind in SHELF_KINDS:
+                self._check_well()
+                reply.when(*self._snapshots.answer(frame.kind, frame.body))
+                return
             target, rest = decode_target(frame.body)
-            self._handlers[frame.kind](self._hosted(target), rest, _Reply(connection, frame.request_id))
+            self._handlers[frame.kind](self._hosted(target), rest, reply)
         except Exception as error:
             connection.fail(frame.request_id, as_shoal_error(error))
 
-    def _hosted(self, target: Target) -> Hosted:
+    def _check_well(self) -> None:
         if self.problem is not None:
             raise ShardUnavailable(self.problem)
+
+    def _hosted(self, target: Target) -> Hosted:
+        self._check_well()
         hosted = self.hosted.get(target.uid)
         if hosted is None:
             if (problem := self.problems.get(target.uid)) is not None:
@@ -202,9 +219,16 @@ class ShardService:
     # Reading
 
     def _retrieve(self, hosted: Hosted, body: memoryview, reply: _Reply) -> None:
-        want = Want(payloads=bool(body[0] & 1), vectors=bool(body[0] & 2))
-        records = hosted.collection.retrieve(decode_keys(body[8:]), want)
-        reply(Kind.RECORDS, messages.encode_records(records))
+        keys, want, which = messages.decode_retrieve(body)
+        if which is None:
+            reply(Kind.RECORDS, messages.encode_records(hosted.collection.retrieve(keys, want)))
+            return
+        self._read_on_thread(
+            reply,
+            partial(look_up, hosted.collection.snapshot(), keys, want, which),
+            Kind.RECORDS,
+            messages.encode_records,
+        )
 
     def _count(self, hosted: Hosted, body: memoryview, reply: _Reply) -> None:
         if not body:
@@ -347,6 +371,11 @@ class ShardService:
         aborted = _run(load, load.abort)
         aborted.add_done_callback(lambda _: load.close())
         reply.when(aborted, lambda _: (Kind.WRITTEN, messages.encode_written(0)))
+
+    # Snapshots
+
+    def _take_snapshot(self, hosted: Hosted, body: memoryview, reply: _Reply) -> None:
+        reply.when(*self._snapshots.take(hosted.committer, messages.decode_json(body)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,12 +69,12 @@ def restore(folder: Path, target: Path, uid: str) -> Snapshot:
 
 def check_snapshot(folder: Path) -> Snapshot:
     """What a snapshot says of itself, once all of it is proved. Reads every byte. Errors as of `restore`."""
-    _check_plain(folder, SNAPSHOT_FILE)
+    check_plain(folder, SNAPSHOT_FILE)
     snapshot = read_snapshot(folder)
     for path, seal in snapshot.files.items():
         if not _PATH.fullmatch(path):
-            raise Corrupt(f"{folder / SNAPSHOT_FILE} names {path!r}, which is no file of a snapshot")
-        _check_plain(folder, path)
+            raise Corrupt(f"{folder / SNAPSHOT_FILE} names {path[:200]!r}, which is no file of a snapshot")
+        check_plain(folder, path)
         byte_count = (folder / path).stat().st_size
         if byte_count != seal.byte_count:
             raise Corrupt(f"{folder / path} is damaged: it has {byte_count} bytes instead of {seal.byte_count}")
@@ -84,7 +84,13 @@ def check_snapshot(folder: Path) -> Snapshot:
     return snapshot
 
 
-def _check_plain(folder: Path, path: str) -> None:
+def check_path(path: str) -> None:
+    """Raises InvalidRequest unless a file of a snapshot may have this path, inside it."""
+    if path != SNAPSHOT_FILE and not _PATH.fullmatch(path):
+        raise InvalidRequest(f"{path[:200]!r} is no file of a snapshot")
+
+
+def check_plain(folder: Path, path: str) -> None:
     """Raises Corrupt unless the path leads through folders to a file, and through no symbolic link."""
     place = folder
     for part in path.split("/"):

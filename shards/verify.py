@@ -36,6 +36,8 @@ from shards.recovery import COLLECTION_FILE, WAL_FOLDER, read_spec
 from shards.schema import CollectionSpec
 from shards.segment_check import SegmentCheck, check_segment
 from shards.segment_files import HEADER_FILE, KEYS
+from shards.snapshot_restore import check_snapshot
+from shards.snapshot_shelf import SNAPSHOTS_FOLDER, SnapshotShelf
 from shards.wal import CLEAN_MARK, TornTail, walk_log
 
 RESTORE = "restore it from a snapshot or a copy: until then the shard does not serve this collection"
@@ -106,10 +108,23 @@ def verify_shard(folder: Path, identity: ShardIdentity, expected_uids: Collectio
             except OSError as error:
                 what = f"a file of it can't be read: {error}; nothing else of it was looked at"
                 result.add(Severity.LOST, path, what, "look at the disk and at the rights; " + RESTORE)
+        elif name == SNAPSHOTS_FOLDER:
+            _verify_snapshots(folder, result)
         elif name not in (IDENTITY_FILE, LOCK_FILE):
             result.leftover(path, "it is no collection of this shard, or was never finished, or is being dropped")
     for uid in sorted(set(expected_uids) - set(held)):
         result.add(Severity.LOST, folder / uid, "the collection's folder is missing", RESTORE)
+
+
+def _verify_snapshots(folder: Path, result: Verification) -> None:
+    """Parts of snapshots: damage in one harms no collection. Files that a collection shares with it are read once more."""
+    for path in SnapshotShelf(folder).parts():
+        for file in sorted(path.rglob("*")):
+            result.count(file)
+        try:
+            check_snapshot(path)
+        except ShoalError as error:
+            result.add(Severity.REPAIRABLE, path, error.message, "the snapshot can't be recovered; delete it")
 
 
 @dataclass(slots=True)

@@ -16,7 +16,10 @@ from deployments import http_protocol
 from deployments.cache_settings import CacheSettings
 from deployments.http_app import HttpApp
 from deployments.limits import LimitSettings
+from deployments.observability import OBSERVE_DEFAULTS, ObserveSettings
 from deployments.result_cache import ResultCache
+from deployments.router_parts import RouterParts
+from deployments.snapshot_settings import SnapshotSettings
 from shards.settings import ShardSettings
 from tests.local_cluster import LocalCluster
 
@@ -32,6 +35,8 @@ class Entrance:
     own_key: str | None = None
     is_short: bool = False
     port: int = 0
+    observe: ObserveSettings = OBSERVE_DEFAULTS
+    snapshots: SnapshotSettings | None = None
 
 
 class Server(uvicorn.Server):
@@ -92,7 +97,9 @@ class _Router:
         await receive()
         coordinator = await self._cluster.connect()
         cache = ResultCache(coordinator, CacheSettings(sample_fraction=1.0))
-        self._app = HttpApp(coordinator, LimitSettings(), "0", self._entrance.own_key, cache)
+        entrance = self._entrance
+        parts = RouterParts(cache, entrance.observe, entrance.snapshots or SnapshotSettings())
+        self._app = HttpApp(coordinator, LimitSettings(), "0", entrance.own_key, parts)
         if self._entrance.is_short:
             http_protocol.register(self._app, ONGOING_MAX)
         await send({"type": "lifespan.startup.complete"})

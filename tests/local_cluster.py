@@ -11,7 +11,7 @@ from typing import Any
 
 from cluster.aliases import AliasAction
 from cluster.api_keys import KeyChange, apply_change
-from cluster.catalogue_model import new_catalogue
+from cluster.catalogue_model import new_catalogue, recovering
 from cluster.coordinator import Coordinator
 from cluster.state import ClusterState, CollectionState, ShardAddress, ShardState
 from shards.host import ShardHost
@@ -88,12 +88,31 @@ class LocalCluster:
             await asyncio.to_thread(self.hosts[shard_id].drop_collection, state.uid)
         return self._bump()
 
+    async def recover_collection(self, item: CollectionState) -> ClusterState:
+        old = self.catalogue.find(item.name)
+        self.catalogue = recovering(self.catalogue, item)
+        try:
+            for shard_id in item.shard_map.shard_ids:
+                order = item.uid, item.spec, item.shard_map.epoch, True, True
+                await asyncio.to_thread(self.hosts[shard_id].ensure_collection, *order)
+        except BaseException:
+            self.catalogue = self.catalogue.moved(item.uid, "deleting").forgotten(item.uid)
+            for shard_id in item.shard_map.shard_ids:
+                await asyncio.to_thread(self.hosts[shard_id].drop_collection, item.uid)
+            raise
+        self.catalogue = self.catalogue.moved(item.uid, "ready")
+        if old is not None:
+            self.catalogue = self.catalogue.forgotten(old.uid)
+            for shard_id in old.shard_map.shard_ids:
+                await asyncio.to_thread(self.hosts[shard_id].drop_collection, old.uid)
+        return self._bump()
+
     async def update_collection(self, name: str, changes: Mapping[str, Any]) -> ClusterState:
         self.catalogue = self.catalogue.with_settings(name, changes)
         return self._bump()
 
-    async def set_tenant_field(self, name: str, path: str) -> ClusterState:
-        self.catalogue = self.catalogue.with_tenant_field(name, path)
+    async def set_tenant_field(self, name: str, path: str, moves_points: bool = True) -> ClusterState:
+        self.catalogue = self.catalogue.with_tenant_field(name, path, moves_points)
         state = self.catalogue.find_ready(name)
         for shard_id in state.shard_map.shard_ids:
             epoch = state.shard_map.epoch

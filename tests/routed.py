@@ -13,6 +13,7 @@ from deployments.cache_start import start_cache
 from deployments.http_app import HttpApp
 from deployments.http_message import Reply
 from deployments.limits import LimitSettings
+from deployments.router_parts import RouterParts
 from tests.local_cluster import SECRET
 
 HEADERS = ((b"content-type", b"application/json"),)
@@ -24,7 +25,7 @@ class Routed:
     def __init__(self, coordinator: Coordinator, settings: CacheSettings) -> None:
         self.coordinator = coordinator
         self.cache = start_cache(coordinator, settings, SECRET)
-        self.app = HttpApp(coordinator, LimitSettings(), "0", cache=self.cache)
+        self.app = HttpApp(coordinator, LimitSettings(), "0", parts=RouterParts(self.cache))
 
     async def send(self, method: str, path: str, body: Any = None, headers: Any = HEADERS) -> Reply:
         """`body`: bytes as they are, or a value that becomes JSON."""

@@ -46,7 +46,7 @@ PURE_MODULES = frozenset(
         ),
         *("shards/report.py", "shards/scan.py", "shards/schema.py", "shards/settings.py"),
         *("shards/filter_memo.py", "shards/filter_plan.py", "shards/filter_query.py", "shards/field_schema.py"),
-        *("shards/point_change.py", "shards/vector_layout.py", "shards/wire.py"),
+        *("shards/point_change.py", "shards/tenant_names.py", "shards/vector_layout.py", "shards/wire.py"),
         *("cluster/aliases.py", "cluster/collection_settings.py"),
         *(
             f"shards/filters/{name}.py"
@@ -70,9 +70,13 @@ PURE_MODULES = frozenset(
         *(
             "cluster/api_keys.py",
             "cluster/requests.py",
+            "cluster/scope.py",
             "cluster/shard_map.py",
             "cluster/slots.py",
+            "cluster/snapshot_archive.py",
+            "cluster/snapshot_model.py",
             "cluster/state.py",
+            "cluster/tenant_guard.py",
         ),
         *("cluster/histogram.py", "cluster/search_times.py"),
         *(

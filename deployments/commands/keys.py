@@ -33,10 +33,8 @@ def create(
         ),
     ] = None,
     tenant: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME", show_default="all", help="For this one only. Kept, but such a key can't be used yet."
-        ),
+        list[str] | None,
+        typer.Option(metavar="NAME", show_default="all", help="For points of this tenant only; repeat it for more."),
     ] = None,
     label: Annotated[str, typer.Option(metavar="TEXT", help="What the key is for, shown by `shoal keys list`.")] = "",
     data: DataOption = None,
@@ -52,9 +50,11 @@ def create(
     Examples:
       shoal keys create admin --label "our own"
       shoal keys create read --collection articles --label "search page"
+      shoal keys create write --collection articles --tenant red --label "team red"
     """  # fmt: skip
     names: list[str | None] = [*collection] if collection else [None]
-    grants = [{"role": role, "collection": name, "tenant": tenant} for name in names]
+    tenants: list[str | None] = [*tenant] if tenant else [None]
+    grants = [{"role": role, "collection": name, "tenant": one} for name in names for one in tenants]
     with cluster_client(data, url, api_key) as client:
         made = client.call("POST", PATH, {"grants": grants, "label": label})
     if as_json:

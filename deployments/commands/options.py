@@ -58,14 +58,25 @@ def cluster_url(data: Path | None, url: str | None) -> str:
     return running.url if running else f"http://{settings.http.host}:{settings.http.port}"
 
 
-def cluster_client(data: Path | None, url: str | None, api_key: str | None) -> ClusterClient:
-    """A client of the cluster, with the key given, else the data folder's own.
+def cluster_client(
+    data: Path | None, url: str | None, api_key: str | None, timeout_s: float | None = None
+) -> ClusterClient:
+    """A client of the cluster, with its address and key as `cluster_address` finds them. `timeout_s`: other than the
+    client's.
+    """
+    from deployments.http_client import TIMEOUT_S, ClusterClient
+
+    address, key = cluster_address(data, url, api_key)
+    return ClusterClient(address, timeout_s or TIMEOUT_S, key)
+
+
+def cluster_address(data: Path | None, url: str | None, api_key: str | None) -> tuple[str, str | None]:
+    """The cluster's URL, and the key given, else the data folder's own.
 
     The folder's own key goes to nobody but the folder's cluster: the one that `up` has started and that runs, or the
     one whose caller names both folder and URL, and so says that they belong together.
     """
     from deployments.data_folder import is_locked, read_run_info
-    from deployments.http_client import ClusterClient
 
     address = cluster_url(data, url)
     if api_key is None:
@@ -73,7 +84,7 @@ def cluster_client(data: Path | None, url: str | None, api_key: str | None) -> C
         running = read_run_info(folder) if is_locked(folder) else None
         if (data is not None and url is not None) or (running is not None and running.url == address.rstrip("/")):
             api_key = own_key(folder)
-    return ClusterClient(address, api_key=api_key)
+    return address, api_key
 
 
 def own_key(folder: Path) -> str | None:

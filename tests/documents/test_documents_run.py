@@ -39,6 +39,10 @@ NOT_RUN = {
     ("README.md", "$ make demo"): "what runs these tests, and more",
     ("README.md", "$ shoal down"): "`verify` needs a cluster that is down and, for this output, a damaged file",
     ("docs/api.md", "$ schemathesis"): "hours, and a tool that is no dependency",
+    ("docs/operations.md", "Shoal 0.1.0 at"): "a picture",
+    ("docs/operations.md", "log:"): "settings",
+    ("docs/operations.md", "2026-11-28T01:16:47.969Z WARNING"): "a line of a log",
+    ("docs/operations.md", "tracing:"): "settings",
     ("docs/design.md", "HAProxy  ->  Router"): "a drawing",
     ("docs/design.md", "shoal-data/"): "a folder's content",
 }
@@ -46,6 +50,7 @@ NOT_RUN = {
 LEFT_OUT = {
     "shoal up": "the cluster runs already",
     "shoal down": "the next block needs it",
+    "shoal top --interval": "until somebody ends it",
     "shoal keys revoke 2f7c0d0f1a5e": "nobody's key",
 }
 """Commands of blocks that are run."""

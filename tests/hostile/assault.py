@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from cluster.api_keys import local_key
 from deployments.http_app import ALL_ROUTES
 from deployments.http_client import ClusterClient
+from deployments.snapshot_settings import SnapshotSettings
 from tests.hostile.corpus import COLLECTION, DIM, Case, Traps, cases
 from tests.http_server import Entrance, serving_cluster
 from tests.local_cluster import SECRET
@@ -46,8 +47,10 @@ def assault(folder: Path, seed: int, count: int) -> Outcome:
     outcome = Outcome(seed)
     home = folder / "home" / "cluster"
     home.mkdir(parents=True)
-    with _listening() as trap, serving_cluster(home, 2, entrance=Entrance(is_short=True)) as url:
-        traps = Traps(folder / "unpickled", f"http://127.0.0.1:{trap.getsockname()[1]}")
+    files = _folder_of_links(home)
+    entrance = Entrance(is_short=True, snapshots=SnapshotSettings(folder=files))
+    with _listening() as trap, serving_cluster(home, 2, entrance=entrance) as url:
+        traps = Traps(folder / "unpickled", f"http://127.0.0.1:{trap.getsockname()[1]}", files)
         client = _Client(url)
         before = _good_points(client, write=True)
         for case in cases(seed, count, traps):
@@ -85,11 +88,23 @@ def assault_as_stranger(folder: Path, seed: int, count: int) -> Outcome:
     return outcome
 
 
+def _folder_of_links(home: Path) -> Path:
+    """Where snapshots may be recovered from: it holds what is none, and links that lead out of it."""
+    files = home / "files"
+    files.mkdir()
+    (files / "leak").symlink_to("/etc/passwd")
+    (files / "up").symlink_to(home)
+    (files / "none.snapshot").write_bytes(b"no snapshot " * 1000)
+    return files
+
+
 def _every_route() -> Iterator[Case]:
     for path, methods in ALL_ROUTES.items():
         for method, route in methods.items():
             if route.role is not None:
-                yield Case("every route", method, path.format(collection=COLLECTION, id="1", field="n"), b"{}")
+                yield Case(
+                    "every route", method, path.format(collection=COLLECTION, id="1", field="n", name="x"), b"{}"
+                )
 
 
 def _try(client: _Client, case: Case, outcome: Outcome) -> None:

@@ -36,10 +36,13 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Traps:
-    """What must stay untouched: a file that a pickle would make, an address that nobody may call."""
+    """What must stay untouched: a file that a pickle would make, an address that nobody may call. `folder`: where snapshots
+    may be recovered from; it holds links that lead out of it.
+    """
 
     file: Path
     url: str
+    folder: Path = Path("/nowhere")
 
 
 def cases(seed: int, count: int, traps: Traps) -> Iterator[Case]:
@@ -212,6 +215,10 @@ def _traversal(chance: random.Random, traps: Traps) -> Case:
             ("PUT", "/collections/vectors-of-names", {"vectors": {name: new["vectors"]}}),
             ("GET", f"{_POINTS}/{spelled}", None),
             ("GET", f"/{spelled}", None),
+            ("GET", f"/collections/{COLLECTION}/snapshots/{spelled}", None),
+            ("DELETE", f"/collections/{COLLECTION}/snapshots/{spelled}", None),
+            ("PUT", f"/collections/{COLLECTION}/snapshots/recover", {"location": name}),
+            ("PUT", f"/collections/{spelled}/snapshots/recover", {"location": f"file://{traps.folder}/{name}"}),
             ("POST", f"{_POINTS}/payload", {"points": [1], "payload": {"k": 1}, "key": name}),
         ]
     )
@@ -221,7 +228,10 @@ def _traversal(chance: random.Random, traps: Traps) -> Case:
 
 def _address(chance: random.Random, traps: Traps) -> Case:
     """Sources that a server would fetch: none is fetched, whatever the route."""
-    source = chance.choice([traps.url, f"{traps.url}/x.snapshot", "file:///etc/passwd", "s3://bucket/key"])
+    inside = [
+        f"file://{traps.folder}/{path}" for path in ("leak", "up/0/shard.json", "none.snapshot", "../0/lock", "")
+    ]
+    source = chance.choice([traps.url, f"{traps.url}/x.snapshot", "file:///etc/passwd", "s3://bucket/key", *inside])
     method, path, body = chance.choice(
         [
             ("PUT", f"/collections/{COLLECTION}/snapshots/recover", {"location": source}),

@@ -83,7 +83,17 @@ class Suites:
         # Neither the configuration nor the conftest.py of Shoal's own tests: their packages are not here.
         apart = ["-c", os.devnull, "--rootdir", str(HERE), "--confcutdir", str(HERE), "-p", "no:cacheprovider"]
         loopback = ["--disable-socket", "--allow-hosts=127.0.0.1"]
-        options = ["-q", "-o", "asyncio_mode=auto", "--junitxml", str(report), "-k", self.chosen]
+        options = [
+            "-q",
+            "-o",
+            "asyncio_mode=auto",
+            "-o",
+            "asyncio_default_fixture_loop_scope=function",
+            "--junitxml",
+            str(report),
+            "-k",
+            self.chosen,
+        ]
         return [
             str(self.python),
             "-m",

@@ -14,8 +14,9 @@ from llama_index.core.vector_stores import (
     VectorStoreQuery,
 )
 from llama_index.vector_stores.qdrant import QdrantVectorStore
+from qdrant_client import AsyncQdrantClient
 
-from tests.suites.target import empty_client
+from tests.suites.target import LOCATION, empty_client
 
 COLLECTION = "llama-index"
 IDS = [f"00000000-0000-0000-0000-00000000000{number}" for number in range(4)]
@@ -119,3 +120,20 @@ def test_a_store_that_exists_is_opened(store: QdrantVectorStore) -> None:
 def test_a_cleared_store_is_gone(store: QdrantVectorStore) -> None:
     store.clear()
     assert not store.client.collection_exists(COLLECTION)
+
+
+async def test_the_same_awaited() -> None:
+    client = AsyncQdrantClient(LOCATION)
+    await client.delete_collection(COLLECTION)
+    store = QdrantVectorStore(COLLECTION, aclient=client)
+    assert await store.async_add([_node(number) for number in range(4)]) == IDS
+    odd = _where("kind", FilterOperator.EQ, "odd")
+    query = VectorStoreQuery(query_embedding=VECTORS[0], similarity_top_k=4, filters=odd)
+    assert (await store.aquery(query)).ids == [IDS[1], IDS[3]]
+    await store.adelete("document-0")
+    assert [node.text for node in await store.aget_nodes(filters=odd)] == ["text 3"]
+    await store.adelete_nodes(IDS[2:3])
+    assert (await client.count(COLLECTION)).count == 1
+    await store.aclear()
+    assert not await client.collection_exists(COLLECTION)
+    await client.close()

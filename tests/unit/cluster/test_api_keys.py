@@ -81,11 +81,17 @@ def test_grants_add() -> None:
     assert access.allows(WRITE, "b")
 
 
-def test_a_tenants_grant_allows_nothing_yet() -> None:
-    access = access_of("k", [Grant(role=ADMIN, tenant="t"), Grant(role=READ, collection="a", tenant="u")])
+def test_a_tenants_grant_is_about_its_points_alone() -> None:
+    access = access_of("k", [
+        Grant(role=WRITE, tenant="t"), Grant(role=READ, collection="a", tenant="u"), Grant(role=ADMIN, collection="b"),
+    ])  # fmt: skip
     assert not any(access.allows(role, name) for role in Role for name in ("", "a"))
-    assert not access.allows_somewhere(READ)
-    assert access.tenants == ("t", "u")
+    assert access.tenants(READ, "a") == ("t", "u")
+    assert access.tenants(WRITE, "a") == access.tenants(READ, "c") == ("t",)
+    assert access.tenants(ADMIN, "a") == ()
+    assert access.allows(ADMIN, "b")
+    assert access_of("k", [Grant(role=READ, tenant="t")]).allows_somewhere(READ)
+    assert not access_of("k", [Grant(role=READ, tenant="t")]).allows_somewhere(WRITE)
 
 
 def test_only_whole_keys_are_recognised() -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import uvloop
 
-from cluster.cached_reads import SLOTS_MAX, scope_of
+from cluster.cached_reads import SLOTS_MAX, footprint_of
 from cluster.coordinator import Coordinator
 from cluster.requests import SearchAnswer, SearchRequest, Selection
 from cluster.slots import slot_of_name
@@ -62,12 +62,12 @@ def covered(answer: SearchAnswer, stamps: Any) -> dict[int, bool]:
 
 def test_a_write_moves_its_shard_alone_and_only_that_is_searched_again(tmp_path: Path) -> None:
     async def steps(_: LocalCluster, coordinator: Coordinator) -> None:
-        scope = scope_of(coordinator.collection("things"), b"")
+        footprint = footprint_of(coordinator.collection("things"), b"")
         before = await coordinator.search("things", QUERY, DEADLINE_S)
-        assert covered(before, await coordinator.stamps(scope)) == {0: True, 1: True}
+        assert covered(before, await coordinator.stamps(footprint)) == {0: True, 1: True}
         nearest = before.hits[0].keys[0]
         await coordinator.delete("things", Selection(keys=[nearest]), DEADLINE_S)
-        told = covered(before, await coordinator.stamps(scope))
+        told = covered(before, await coordinator.stamps(footprint))
         assert sorted(told.values()) == [False, True]
         (moved,) = [shard_id for shard_id, holds in told.items() if not holds]
         kept = {1 - moved: hits_of_query(before.origins[0].replies[1 - moved].body, 0)}
@@ -75,7 +75,7 @@ def test_a_write_moves_its_shard_alone_and_only_that_is_searched_again(tmp_path:
         whole = await coordinator.search("things", QUERY, DEADLINE_S)
         assert again.hits == whole.hits
         assert nearest not in again.hits[0].keys
-        assert covered(again, await coordinator.stamps(scope)) == {0: True, 1: True}
+        assert covered(again, await coordinator.stamps(footprint)) == {0: True, 1: True}
         with pytest.raises(StaleEpoch):
             await coordinator.search_moved("things", QUERY, {}, [moved], DEADLINE_S)
 
@@ -84,16 +84,16 @@ def test_a_write_moves_its_shard_alone_and_only_that_is_searched_again(tmp_path:
 
 def test_a_restarted_or_stopped_shard_has_moved(tmp_path: Path) -> None:
     async def steps(cluster: LocalCluster, coordinator: Coordinator) -> None:
-        scope = scope_of(coordinator.collection("things"), b"")
+        footprint = footprint_of(coordinator.collection("things"), b"")
         answer = await coordinator.search("things", QUERY, DEADLINE_S)
         await asyncio.to_thread(cluster.stop_shard, 1)
-        stamps = await coordinator.stamps(scope)
+        stamps = await coordinator.stamps(footprint)
         assert stamps[1] == NO_STAMP
         assert covered(answer, stamps) == {0: True, 1: False}
         await asyncio.to_thread(cluster.start_shard, 1)
         await coordinator.catalogue.refresh()
         await coordinator.search("things", QUERY, DEADLINE_S)
-        stamps = await coordinator.stamps(scope)
+        stamps = await coordinator.stamps(footprint)
         assert stamps[1] != NO_STAMP
         assert covered(answer, stamps) == {0: True, 1: False}
 
@@ -111,17 +111,17 @@ def test_a_tenants_answer_depends_on_its_slots_alone(tmp_path: Path) -> None:
         await put(coordinator, 1, 2, 3)
         await put(coordinator, 4, 5, who="ben")
         collection = coordinator.collection("things")
-        scope = scope_of(collection, of_anna)
-        assert scope.asked[2:] == ("who", (slot_of_name("anna"),))
-        assert len(scope.shard_ids) == 1
-        assert scope_of(collection, of_many).asked.field == ""
-        await coordinator.stamps(scope)
+        footprint = footprint_of(collection, of_anna)
+        assert footprint.asked[2:] == ("who", (slot_of_name("anna"),))
+        assert len(footprint.shard_ids) == 1
+        assert footprint_of(collection, of_many).asked.field == ""
+        await coordinator.stamps(footprint)
         asked = QUERY._replace(filter=of_anna)
         answer = await coordinator.search("things", asked, DEADLINE_S)
         await put(coordinator, 5, 6, who="ben")
         await coordinator.delete("things", Selection(keys=[4]), DEADLINE_S)
-        assert all(covered(answer, await coordinator.stamps(scope)).values())
+        assert all(covered(answer, await coordinator.stamps(footprint)).values())
         await put(coordinator, 1, who="ben")  # anna loses it
-        assert not any(covered(answer, await coordinator.stamps(scope)).values())
+        assert not any(covered(answer, await coordinator.stamps(footprint)).values())
 
     run(tmp_path, steps)

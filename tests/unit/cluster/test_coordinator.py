@@ -13,9 +13,10 @@ import uvloop
 
 from cluster.coordinator import Coordinator
 from cluster.requests import OrderBy, ScrollRequest, SearchRequest, Selection, UpsertCondition
+from cluster.scope import Scope
 from shards.batch import PointBatch, make_batch
 from shards.distance import Distance
-from shards.errors import Conflict, DeadlineExceeded, DimensionMismatch, NotFound, ShardUnavailable
+from shards.errors import Conflict, DeadlineExceeded, DimensionMismatch, Internal, NotFound, ShardUnavailable
 from shards.field_schema import FieldSchema
 from shards.filters.indexes import FieldKind
 from shards.point_change import ChangeKind, PointChange
@@ -105,6 +106,30 @@ def test_a_search_waits_for_a_shard_that_restarts(tmp_path: Path) -> None:
         return await waiting
 
     assert len(run(tmp_path, steps).hits[0].keys) == COUNT
+
+
+def test_a_shard_that_is_silent_is_told_from_those_that_answer(tmp_path: Path) -> None:
+    async def steps(cluster: LocalCluster, coordinator: Coordinator) -> Any:
+        before = await coordinator.silent_shards(DEADLINE_S)
+        await asyncio.to_thread(cluster.stop_shard, 1)
+        return before, await coordinator.silent_shards(0.2)
+
+    before, after = run(tmp_path, steps)
+    assert before == {}
+    assert after.keys() <= {1}
+    assert all(isinstance(error, ShardUnavailable) for error in after.values())
+
+
+def test_a_router_that_follows_nothing_any_more_is_not_alive(tmp_path: Path) -> None:
+    async def steps(_: LocalCluster, coordinator: Coordinator) -> None:
+        coordinator.check_alive()
+        await coordinator.close()
+        assert coordinator._watch_task is not None
+        await asyncio.wait([coordinator._watch_task])
+        with pytest.raises(Internal, match="stopped following"):
+            coordinator.check_alive()
+
+    run(tmp_path, steps)
 
 
 def test_a_shard_that_stays_away_is_named(tmp_path: Path) -> None:
@@ -210,3 +235,35 @@ def test_an_index_that_is_taken_back_is_gone(tmp_path: Path) -> None:
         return found, [one.fields for one in await coordinator.statistics("things", DEADLINE_S)]
 
     assert run(tmp_path, steps) == ([True, False], [{}, {}])
+
+
+def test_what_is_meant_for_a_collection_never_reaches_one_that_was_made_in_its_place(tmp_path: Path) -> None:
+    """Neither where the router knows of the new one, nor where a shard tells it that the old one is gone."""
+
+    async def steps(cluster: LocalCluster, coordinator: Coordinator) -> Any:
+        late = await cluster.connect()
+        assert late._watch_task is not None
+        late._watch_task.cancel()
+        scope = Scope("things", coordinator.collection("things").uid)
+        assert await coordinator.count(scope, DEADLINE_S) == COUNT
+        await coordinator.delete_collection("things", DEADLINE_S)
+        await coordinator.create_collection("things", SPEC, None, DEADLINE_S)
+        change = PointChange(kind=ChangeKind.CLEAR)
+        for router in (coordinator, late):
+            for call in (
+                router.upsert(scope, points(0, 9), DEADLINE_S),
+                router.update_vectors(scope, points(0, 9), DEADLINE_S),
+                router.delete(scope, Selection(keys=[1]), DEADLINE_S),
+                router.change(scope, Selection(filter=b""), change, DEADLINE_S),
+                router.search(scope, ask(VECTORS[0]), DEADLINE_S),
+                router.scroll(scope, ScrollRequest(5), DEADLINE_S),
+                router.retrieve(scope, [1], False, False, DEADLINE_S),
+                router.count(scope, DEADLINE_S),
+                router.statistics(scope, DEADLINE_S),
+            ):
+                with pytest.raises(Conflict, match="`things` was deleted and made again"):
+                    await call
+        await late.close()
+        return await coordinator.count("things", DEADLINE_S)
+
+    assert run(tmp_path, steps) == 0

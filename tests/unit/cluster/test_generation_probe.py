@@ -7,14 +7,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
 from cluster.generation_probe import GenerationProbe
-from cluster.requests import Scope
+from cluster.requests import Footprint
 from cluster.shard_client import Done, ShardClient
 from shards.errors import ShardUnavailable
 from shards.generations import NO_STAMP, Asked, Stamp, decode_asked, encode_stamps
 from shards.wire import Frame, Kind
 
-BOTH = Scope(Asked(bytes(16), 1), (0, 1))
-ONE = Scope(Asked(bytes(16), 1, "who", (7,)), (1,))
+BOTH = Footprint(Asked(bytes(16), 1), (0, 1))
+ONE = Footprint(Asked(bytes(16), 1, "who", (7,)), (1,))
 
 
 class Shard:
@@ -91,7 +91,7 @@ def test_one_who_goes_away_takes_nobody_along() -> None:
 
 def test_what_is_not_told_is_no_stamp() -> None:
     async def steps(probe: GenerationProbe, first: Shard, second: Shard) -> None:
-        unknown = Scope(ONE.asked, (7,))
+        unknown = Footprint(ONE.asked, (7,))
         assert await probe.ask(unknown) == {7: NO_STAMP}
         lost, odd = probe.ask(BOTH), probe.ask(ONE)
         await asyncio.sleep(0)

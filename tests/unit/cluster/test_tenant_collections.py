@@ -206,13 +206,18 @@ def test_the_tenant_of_a_stored_point_can_only_be_upserted(tmp_path: Path) -> No
             PointChange(kind=ChangeKind.CLEAR),
         ):
             for selection in (Selection(keys=KEYS[:3]), Selection(filter=of(TENANTS[0]))):
-                with pytest.raises(InvalidRequest, match="upsert the point"):
+                with pytest.raises(InvalidRequest, match=r"upsert the point|overwrite the payload"):
                     await coordinator.change("things", selection, change, DEADLINE_S)
         with pytest.raises(InvalidRequest, match="names 2"):
             await coordinator.upsert(
                 "things", make_batch(key_array([5]), VECTORS[:1], [b'{"org":["a","b"]}']), DEADLINE_S
             )
         assert await coordinator.count("things", DEADLINE_S) == COUNT
+        same = PointChange(kind=ChangeKind.OVERWRITE, payload={"org": TENANTS[0], "new": True})
+        await coordinator.change("things", Selection(filter=of(TENANTS[0])), same, DEADLINE_S)
+        new = orjson.dumps({"must": [{"key": "new", "match": {"value": True}}]})
+        assert await coordinator.count("things", DEADLINE_S, new) == COUNT // 8
+        assert await coordinator.count("things", DEADLINE_S, of(TENANTS[0])) == COUNT // 8
 
     run(tmp_path, 2, steps)
 
@@ -229,7 +234,10 @@ def test_one_field_at_most_for_good_and_only_of_an_empty_collection(tmp_path: Pa
         await coordinator.upsert("full", ALL, DEADLINE_S)
         await other.create_index("full", "org", TENANT, DEADLINE_S)
         await other.close()
-        assert cluster.collections["full"].tenant_field is None
+        full = cluster.collections["full"]
+        assert (full.tenant_field, full.owner_field, full.shard_map.epoch) == (None, "org", 1)
+        with pytest.raises(InvalidRequest, match="has the tenant field `org` already"):
+            await coordinator.create_index("full", "team", TENANT, DEADLINE_S)
         assert await coordinator.count("full", DEADLINE_S, of(TENANTS[0])) == COUNT // 8
 
     run(tmp_path, 2, steps)
@@ -257,9 +265,9 @@ def test_points_that_come_in_meanwhile_are_told(tmp_path: Path, monkeypatch: pyt
         await coordinator.create_collection("more", SPEC, None, DEADLINE_S)
         set_tenant_field = cluster.set_tenant_field
 
-        async def late(name: str, path: str) -> Any:
+        async def late(name: str, path: str, moves_points: bool) -> Any:
             await coordinator.upsert("more", ALL, DEADLINE_S)
-            return await set_tenant_field(name, path)
+            return await set_tenant_field(name, path, moves_points)
 
         monkeypatch.setattr(cluster, "set_tenant_field", late)
         with pytest.raises(Conflict, match=f"{COUNT} points were written to `more`"):

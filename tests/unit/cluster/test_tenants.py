@@ -12,7 +12,7 @@ from cluster.shard_map import even_map
 from cluster.slots import SLOT_COUNT, slot_of_name, slots_of
 from cluster.state import CollectionState
 from cluster.tenants import (
-    check_change,
+    checked_change,
     last_rows,
     shards_asked,
     slots_by_tenant,
@@ -154,7 +154,6 @@ def test_the_names_that_a_filter_restricts_to(given: dict[str, Any], names: set[
         ({"kind": "set", "payload": {"x": 1}, "path": "org.name.below"}, True),
         ({"kind": "set", "payload": {"name": 1}, "path": "orgs"}, False),
         ({"kind": "set", "payload": {"size": 1}, "path": "org[]"}, True),
-        ({"kind": "overwrite", "payload": {"n": 1}}, True),
         ({"kind": "delete", "paths": ("n", "org.size")}, False),
         ({"kind": "delete", "paths": ("n", "org")}, True),
         ({"kind": "delete", "paths": ("org.name",)}, True),
@@ -164,9 +163,19 @@ def test_the_names_that_a_filter_restricts_to(given: dict[str, Any], names: set[
 )
 def test_a_change_that_may_reach_the_tenant_field_is_refused(change: dict[str, Any], reaches: bool) -> None:
     made = PointChange(**{**change, "kind": ChangeKind(change["kind"])})
-    check_change(made, None)
+    assert checked_change(made, None) == made
     if not reaches:
-        check_change(made, "org.name")
+        assert checked_change(made, "org.name") == made
         return
-    with pytest.raises(InvalidRequest, match=r"`org.name` is the collection's tenant field.*upsert the point"):
-        check_change(made, "org.name")
+    with pytest.raises(
+        InvalidRequest, match=r"`org.name` is the collection's tenant field.*(upsert the point|overwrite)"
+    ):
+        checked_change(made, "org.name")
+
+
+def test_a_whole_new_payload_is_compared_by_the_shard() -> None:
+    made = PointChange(kind=ChangeKind.OVERWRITE, payload={"org": {"name": "a"}})
+    assert checked_change(made, "org.name") == made.model_copy(update={"keeps": "org.name"})
+    two = PointChange(kind=ChangeKind.OVERWRITE, payload={"org": {"name": ["a", "b"]}})
+    with pytest.raises(InvalidRequest, match="belongs to one tenant"):
+        checked_change(two, "org.name")

@@ -66,4 +66,4 @@ class AsgiClient:
         if not self.sent:
             return Response(0, {}, b"")
         headers = {name.decode(): value.decode() for name, value in self.sent[0]["headers"]}
-        return Response(self.sent[0]["status"], headers, self.sent[1]["body"])
+        return Response(self.sent[0]["status"], headers, b"".join(message["body"] for message in self.sent[1:]))

@@ -6,8 +6,9 @@ It keeps the promises of `ClusterApi` one point at a time, with dictionaries, so
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -30,8 +31,13 @@ from cluster.requests import (
     UpsertCondition,
     WriteReceipt,
 )
+from cluster.scope import Named, check_same, scope_of
 from cluster.shard_map import even_map
+from cluster.snapshot_model import SnapshotContent, SnapshotDescription, content_of
+from cluster.snapshot_recovery import Recovery
 from cluster.state import ClusterState, CollectionState, ShardAddress, ShardState
+from cluster.tenant_guard import check_own, check_whole, guard_of, narrowed
+from cluster.tenants import checked_change
 from shards.batch import PointBatch, Vectors
 from shards.distance import exact_distances, passes_threshold, scores
 from shards.errors import Conflict, InvalidRequest, NotFound, ShoalError
@@ -42,7 +48,9 @@ from shards.filters.paths import parse_path, select, unwrap
 from shards.filters.semantics import Identity, matches
 from shards.point_change import ChangeKind, PointChange, changed_payload, decode_change
 from shards.point_ids import key_list
+from shards.point_writes import foreign_id
 from shards.schema import CollectionSpec
+from shards.tenant_names import names_in
 from shards.vector_layout import VectorColumn, VectorLayout
 
 _LIMITS = FilterLimits(filter_conditions_max=100_000, filter_depth_max=50)
@@ -75,24 +83,27 @@ class FakePointReads:
     fields: dict[str, dict[str, FieldSchema]]
     held: dict[str, CollectionState]
 
-    def collection(self, name: str) -> CollectionState:
-        if name not in self.held:
-            raise NotFound(f"Not found: Collection `{name}` doesn't exist!")
-        return self.held[name]
+    def collection(self, about: Named) -> CollectionState:
+        scope = scope_of(about)
+        if scope.name not in self.held:
+            raise NotFound(f"Not found: Collection `{scope.name}` doesn't exist!")
+        check_same(scope, self.held[scope.name])
+        return self.held[scope.name]
 
     async def retrieve(
-        self, name: str, keys: list[int], with_payload: bool, with_vectors: bool, deadline_s: float
+        self, about: Named, keys: list[int], with_payload: bool, with_vectors: bool, deadline_s: float
     ) -> list[Record]:
-        points, _ = self._called(name, deadline_s)
+        self._called(about, deadline_s)
+        points = self._matching(about, b"")
         return [_record(key, points[key], with_payload, with_vectors) for key in keys if key in points]
 
-    async def count(self, name: str, deadline_s: float, encoded_filter: bytes = b"") -> int:
-        self._called(name, deadline_s)
-        return len(self._matching(name, encoded_filter))
+    async def count(self, about: Named, deadline_s: float, encoded_filter: bytes = b"") -> int:
+        self._called(about, deadline_s)
+        return len(self._matching(about, encoded_filter))
 
-    async def scroll(self, name: str, request: ScrollRequest, deadline_s: float) -> ScrollPage:
-        self._called(name, deadline_s)
-        found = self._matching(name, request.filter)
+    async def scroll(self, about: Named, request: ScrollRequest, deadline_s: float) -> ScrollPage:
+        self._called(about, deadline_s)
+        found = self._matching(about, request.filter)
         order_values, next_key = None, None
         if request.order_by is None:
             ordered = [(key, found[key]) for key in sorted(found) if key >= (request.offset or 0)]
@@ -105,11 +116,11 @@ class FakePointReads:
         ]
         return ScrollPage(page, next_key, order_values)
 
-    async def search(self, name: str, request: SearchRequest, deadline_s: float) -> SearchAnswer:
-        _, layout = self._called(name, deadline_s)
+    async def search(self, about: Named, request: SearchRequest, deadline_s: float) -> SearchAnswer:
+        _, layout = self._called(about, deadline_s)
         self.requests.append(request)
         column = layout.columns[layout.number_of(request.vector)]
-        held = [one for one in sorted(self._matching(name, request.filter).items()) if one[1].has(column)]
+        held = [one for one in sorted(self._matching(about, request.filter).items()) if one[1].has(column)]
         rows = np.array([point.vector for _, point in held], np.float32).reshape(len(held), layout.dim)
         found = []
         for query in request.vectors:
@@ -122,15 +133,16 @@ class FakePointReads:
             found.append(_query_hits([held[row] for row in order.tolist()], distances[order].tolist(), request))
         return SearchAnswer(found, 1.0)
 
-    async def statistics(self, name: str, deadline_s: float) -> list[CollectionStatistics]:
-        points, _ = self._called(name, deadline_s)
+    async def statistics(self, about: Named, deadline_s: float) -> list[CollectionStatistics]:
+        check_whole(scope_of(about))
+        points, _ = self._called(about, deadline_s)
         count = len(points)
         fields = {
             path: {
                 "schema": schema.model_dump(mode="json"),
                 "points": sum(bool(unwrap(select(point.document, parse_path(path)))) for point in points.values()),
             }
-            for path, schema in self.fields[name].items()
+            for path, schema in self.fields[scope_of(about).name].items()
         }
         return [
             CollectionStatistics(0, count, 1, count, 4 * count, fields=fields, memory={"shard": {"used_bytes": 7}})
@@ -140,24 +152,26 @@ class FakePointReads:
         self.deadlines.append(deadline_s)
         return {0: self.problem} if isinstance(self.problem, ShoalError) else {}
 
-    def _called(self, name: str | None, deadline_s: float) -> tuple[Points, VectorLayout]:
+    def _called(self, about: Named | None, deadline_s: float) -> tuple[Points, VectorLayout]:
         self.deadlines.append(deadline_s)
         if self.problem is not None:
             raise self.problem
-        if name is None:
+        if about is None:
             return {}, VectorLayout.of([])
-        layout = self.collection(name).spec.layout
-        return self.points[name], layout
+        layout = self.collection(about).spec.layout
+        return self.points[scope_of(about).name], layout
 
-    def _matching(self, name: str, encoded_filter: bytes) -> Points:
-        points = self.points[name]
-        return {key: point for key, point in points.items() if self._matches(name, encoded_filter, key)}
+    def _matching(self, about: Named, encoded_filter: bytes) -> Points:
+        """The points that match, of those that the scope may touch."""
+        points = self.points[scope_of(about).name]
+        narrow = narrowed(encoded_filter, guard_of(scope_of(about), self.collection(about)))
+        return {key: point for key, point in points.items() if self._matches(about, narrow, key)}
 
-    def _matches(self, name: str, encoded_filter: bytes, key: int) -> bool:
+    def _matches(self, about: Named, encoded_filter: bytes, key: int) -> bool:
         if not encoded_filter:
             return True
-        point = self.points[name][key]
-        names = {column.name for column in self.collection(name).spec.layout.columns if point.has(column)}
+        point = self.points[scope_of(about).name][key]
+        names = {column.name for column in self.collection(about).spec.layout.columns if point.has(column)}
         return matches(decode_filter(encoded_filter, _LIMITS), point.document, Identity(key, names))
 
 
@@ -167,29 +181,42 @@ class FakePointWrites(FakePointReads):
     lsn: int
 
     async def upsert(
-        self, name: str, batch: PointBatch, deadline_s: float, condition: UpsertCondition = ANY_POINT
+        self, about: Named, batch: PointBatch, deadline_s: float, condition: UpsertCondition = ANY_POINT
     ) -> WriteReceipt:
-        points, _ = self._called(name, deadline_s)
+        points, _ = self._called(about, deadline_s)
+        if guard := guard_of(scope_of(about), self.collection(about)):
+            check_own(batch, guard, scope_of(about))
+            own = self._matching(about, b"")
+            for key in key_list(batch.keys):
+                if key in points and key not in own:
+                    raise foreign_id(key)
         self.lsn += 1
         for row, key in enumerate(key_list(batch.keys)):
             if condition.mode == ("insert_only" if key in points else "update_only"):
                 continue
-            if key not in points or self._matches(name, condition.filter, key):
+            if key not in points or self._matches(about, condition.filter, key):
                 points[key] = FakePoint(batch.vectors[row], batch.payload(row), self.lsn)
         return WriteReceipt(self.lsn)
 
-    async def delete(self, name: str, selection: Selection, deadline_s: float) -> WriteReceipt:
-        self._called(name, deadline_s)
+    async def delete(self, about: Named, selection: Selection, deadline_s: float) -> WriteReceipt:
+        self._called(about, deadline_s)
         self.lsn += 1
-        for key in self._selected(name, selection):
-            del self.points[name][key]
+        for key in self._selected(about, selection):
+            del self.points[scope_of(about).name][key]
         return WriteReceipt(self.lsn)
 
-    async def change(self, name: str, selection: Selection, change: PointChange, deadline_s: float) -> WriteReceipt:
-        points, layout = self._called(name, deadline_s)
-        change = decode_change(change.encode())
+    async def change(
+        self, about: Named, selection: Selection, change: PointChange, deadline_s: float
+    ) -> WriteReceipt:
+        points, layout = self._called(about, deadline_s)
+        state = self.collection(about)
+        field = state.owner_field if scope_of(about).tenants else state.tenant_field
+        change = decode_change(checked_change(change, field).encode())
+        for key in self._selected(about, selection) if change.keeps else []:
+            if changes_owner(points[key].payload, change):
+                raise InvalidRequest(f"`{change.keeps}` of point {key} is another")
         self.lsn += 1
-        for key in self._selected(name, selection):
+        for key in self._selected(about, selection):
             vector = points[key].vector.copy()
             if change.kind is ChangeKind.DROP_VECTORS:
                 for number in change.numbers:
@@ -198,29 +225,38 @@ class FakePointWrites(FakePointReads):
         return WriteReceipt(self.lsn)
 
     async def update_vectors(
-        self, name: str, batch: PointBatch, deadline_s: float, condition: UpsertCondition = ANY_POINT
+        self, about: Named, batch: PointBatch, deadline_s: float, condition: UpsertCondition = ANY_POINT
     ) -> WriteReceipt:
-        points, _ = self._called(name, deadline_s)
+        self._called(about, deadline_s)
+        points = self.points[scope_of(about).name]
+        own = self._matching(about, b"")
         self.lsn += 1
         for row, key in enumerate(key_list(batch.keys)):
-            if key in points and self._matches(name, condition.filter, key):
+            if key in own and self._matches(about, condition.filter, key):
                 given, point = batch.vectors[row], points[key]
                 points[key] = FakePoint(np.where(np.isnan(given), point.vector, given), point.payload, self.lsn)
         return WriteReceipt(self.lsn)
 
-    async def create_index(self, name: str, field: str, schema: FieldSchema, deadline_s: float) -> None:
-        self._called(name, deadline_s)
+    async def create_index(self, about: Named, field: str, schema: FieldSchema, deadline_s: float) -> None:
+        check_whole(scope_of(about))
+        self._called(about, deadline_s)
+        name = scope_of(about).name
+        if schema.is_tenant:
+            declared = "late_tenant_field" if self.points[name] else "tenant_field"
+            self.held[name] = self.held[name].model_copy(update={declared: field})
         self.fields[name][field] = schema
 
-    async def delete_index(self, name: str, field: str, deadline_s: float) -> bool:
-        self._called(name, deadline_s)
-        return self.fields[name].pop(field, None) is not None
+    async def delete_index(self, about: Named, field: str, deadline_s: float) -> bool:
+        check_whole(scope_of(about))
+        self._called(about, deadline_s)
+        return self.fields[scope_of(about).name].pop(field, None) is not None
 
-    def _selected(self, name: str, selection: Selection) -> list[int]:
+    def _selected(self, about: Named, selection: Selection) -> list[int]:
         if selection.keys is not None:
-            return [key for key in selection.keys if key in self.points[name]]
+            own = self._matching(about, b"")
+            return [key for key in selection.keys if key in own]
         assert selection.filter is not None
-        return list(self._matching(name, selection.filter))
+        return list(self._matching(about, selection.filter))
 
 
 @dataclass
@@ -236,7 +272,11 @@ class FakeCluster(FakePointWrites):
     held: dict[str, CollectionState] = field(default_factory=dict)
     keys: Keys = ()
     aliases: dict[str, str] = field(default_factory=dict)
+    uids: Iterator[int] = field(default_factory=count)
     unseen: dict[str, str] = field(default_factory=dict)
+    taken: list[SnapshotDescription] = field(default_factory=list)
+    recovered: list[tuple[str, bytes]] = field(default_factory=list)
+    """Collections, and what they were recovered of: a snapshot's name, or a file's bytes."""
 
     @property
     def state(self) -> ClusterState:
@@ -255,6 +295,10 @@ class FakeCluster(FakePointWrites):
     def catalogue(self) -> FakeCatalogue:
         return FakeCatalogue(self)
 
+    @property
+    def snapshots(self) -> FakeSnapshots:
+        return FakeSnapshots(self)
+
     async def create_collection(
         self,
         name: str,
@@ -270,7 +314,7 @@ class FakeCluster(FakePointWrites):
             raise InvalidRequest(f"`{name}` is an alias")
         self.held[name] = CollectionState(
             name=name,
-            uid="0" * 32,
+            uid=f"{next(self.uids):032x}",
             spec=spec,
             shard_map=even_map([0], epoch=1),
             status="ready",
@@ -283,6 +327,62 @@ class FakeCluster(FakePointWrites):
         self.points.pop(name, None)
         self.aliases = {alias: target for alias, target in self.aliases.items() if target != name}
         return self.held.pop(name, None) is not None
+
+
+class FakeSnapshots:
+    """What `ClusterApi.snapshots` promises, of snapshots that hold nothing. `EXAMPLE` can be recovered at any time."""
+
+    EXAMPLE = "snapshot-2026-11-28-09-30-00-a1b2c3"
+    DATA = b"a file" * 1000
+
+    def __init__(self, cluster: FakeCluster) -> None:
+        self._cluster = cluster
+
+    async def create(self, about: Named, deadline_s: float) -> SnapshotDescription:
+        self._cluster._called(about, deadline_s)
+        taken = self._cluster.taken
+        content = content_of(self._cluster.collection(about), f"snapshot-{len(taken)}", 1.0 + len(taken), {})
+        taken.append(SnapshotDescription(content=content, byte_count=len(self.DATA), sha256="ab" * 32))
+        return taken[-1]
+
+    async def list_of(self, collection: str, deadline_s: float) -> list[SnapshotDescription]:
+        self._cluster._called(None, deadline_s)
+        found = [one for one in self._cluster.taken if one.content.collection == collection]
+        if not found:
+            self._cluster.collection(collection)
+        return found
+
+    async def find(self, collection: str, name: str, deadline_s: float) -> SnapshotDescription:
+        for one in await self.list_of(collection, deadline_s):
+            if one.content.name == name:
+                return one
+        raise NotFound(f"Not found: Snapshot `{name}`")
+
+    async def archive(self, content: SnapshotContent, deadline_s: float) -> AsyncIterator[bytes]:
+        for start in range(0, len(self.DATA), 999):
+            yield self.DATA[start : start + 999]
+
+    async def delete(self, collection: str, name: str, deadline_s: float) -> None:
+        self._cluster.taken.remove(await self.find(collection, name, deadline_s))
+
+    async def recover(self, recovery: Recovery, name: str, deadline_s: float) -> None:
+        self._cluster._called(None, deadline_s)
+        sources = {one.content.name: one.content.collection for one in self._cluster.taken}
+        if name not in sources and name != self.EXAMPLE:
+            raise NotFound(f"Not found: Snapshot `{name}`")
+        recovery.check_source(sources.get(name, recovery.collection))
+        self._cluster.recovered.append((recovery.collection, name.encode()))
+
+    async def recover_archive(self, recovery: Recovery, chunks: AsyncIterator[bytes], deadline_s: float) -> None:
+        self._cluster._called(None, deadline_s)
+        data = b"".join([chunk async for chunk in chunks])
+        self._cluster.recovered.append((recovery.collection, data))
+
+
+def changes_owner(payload: bytes, change: PointChange) -> bool:
+    """Whether the change gives the point other names than it has in what the change has to keep."""
+    field = parse_path(change.keeps or "")
+    return names_in(changed_payload(payload, change), field) != names_in(payload, field)
 
 
 def _record(key: int, point: FakePoint, with_payload: bool, with_vectors: bool) -> Record:

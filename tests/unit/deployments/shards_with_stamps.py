@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 import numpy as np
 import orjson
 
-from cluster.requests import Origin, QueryHits, Scope, SearchAnswer, SearchRequest
+from cluster.requests import Footprint, Origin, QueryHits, SearchAnswer, SearchRequest
 from cluster.shard_map import even_map
 from cluster.state import CollectionState
 from deployments.cache_key import Arrival
@@ -71,23 +71,28 @@ class NumberShards:
         await self._pass()
         self.acknowledged[shard] = max(self.acknowledged[shard], number)
 
-    async def search(self, name: str, request: SearchRequest, deadline_s: float) -> SearchAnswer:
+    async def search(self, about: object, request: SearchRequest, deadline_s: float) -> SearchAnswer:
         return await self._search(range(len(self.numbers)), {})
 
     async def search_moved(
-        self, name: str, request: SearchRequest, kept: Mapping[int, bytes], moved: Collection[int], deadline_s: float
+        self,
+        about: object,
+        request: SearchRequest,
+        kept: Mapping[int, bytes],
+        moved: Collection[int],
+        deadline_s: float,
     ) -> SearchAnswer:
         if {*kept, *moved} != {*range(len(self.numbers))}:
             raise StaleEpoch("other shards")
         return await self._search(moved, kept)
 
-    def stamps(self, scope: Scope) -> asyncio.Future[Mapping[int, Stamp]]:
+    def stamps(self, footprint: Footprint) -> asyncio.Future[Mapping[int, Stamp]]:
         self.probes += 1
         waiting: asyncio.Future[Mapping[int, Stamp]] = asyncio.get_running_loop().create_future()
 
         async def tell() -> None:
             told = {}
-            for shard in scope.shard_ids:
+            for shard in footprint.shard_ids:
                 await self._pass()
                 told[shard] = NO_STAMP if shard in self.silent else self.generations[shard].stamp
             await self._pass()

@@ -1,7 +1,7 @@
 """Every route against every role and scope, and who counts as whom.
 
 What each route needs is written down here once more: a route without a line here, or with another need, is a mistake in
-one of the two places.
+one of the two places. `tenants`: grants for one tenant's points will do.
 """
 
 from __future__ import annotations
@@ -13,7 +13,15 @@ import pytest
 
 from cluster.api_keys import AddKey, Grant, NewKey, RevokeKey, Role, apply_change, local_key, new_key
 from deployments.http_access import presented_key
-from deployments.http_app import ALIASES_ROUTE, COLLECTION_ROUTES, INDEX_ROUTE, POINT_ROUTE, ROUTES, HttpApp
+from deployments.http_app import (
+    ALIASES_ROUTE,
+    COLLECTION_ROUTES,
+    INDEX_ROUTE,
+    POINT_ROUTE,
+    ROUTES,
+    SNAPSHOT_ROUTE,
+    HttpApp,
+)
 from deployments.limits import LimitSettings
 from tests.unit.deployments.asgi_client import AsgiClient, Response
 from tests.unit.deployments.fake_cluster import FakeCluster
@@ -38,41 +46,36 @@ NEEDS = """
     GET    /collections                       read anywhere
     GET    /aliases                           read anywhere
     POST   /collections/aliases               admin everywhere
-    GET    /collections/a                     read a
+    GET    /collections/a                     read a tenants
     PATCH  /collections/a                     admin a
     GET    /collections/a/aliases             read a
     PUT    /collections/a                     admin a
     DELETE /collections/a                     admin a
-    GET    /collections/a/exists              read a
+    GET    /collections/a/exists              read a tenants
     GET    /collections/a/cluster             read a
-    PUT    /collections/a/points              write a
-    POST   /collections/a/points              read a
-    POST   /collections/a/points/delete       write a
-    POST   /collections/a/points/count        read a
-    POST   /collections/a/points/scroll       read a
-    PUT    /collections/a/points/vectors      write a
-    POST   /collections/a/points/vectors/delete  write a
-    POST   /collections/a/points/payload      write a
-    PUT    /collections/a/points/payload      write a
-    POST   /collections/a/points/payload/delete  write a
-    POST   /collections/a/points/payload/clear  write a
-    POST   /collections/a/points/batch        write a
+    PUT    /collections/a/points              write a tenants
+    POST   /collections/a/points              read a tenants
+    POST   /collections/a/points/delete       write a tenants
+    POST   /collections/a/points/count        read a tenants
+    POST   /collections/a/points/scroll       read a tenants
+    PUT    /collections/a/points/vectors      write a tenants
+    POST   /collections/a/points/vectors/delete  write a tenants
+    POST   /collections/a/points/payload      write a tenants
+    PUT    /collections/a/points/payload      write a tenants
+    POST   /collections/a/points/payload/delete  write a tenants
+    POST   /collections/a/points/payload/clear  write a tenants
+    POST   /collections/a/points/batch        write a tenants
     PUT    /collections/a/index               write a
     DELETE /collections/a/index/n             write a
-    POST   /collections/a/points/query        read a
-    POST   /collections/a/points/query/batch  read a
-    POST   /collections/a/points/search       read a
-    GET    /collections/a/points/7            read a
-    POST   /collections/a/points/scroll       read a
-    PUT    /collections/a/points/vectors      write a
-    POST   /collections/a/points/vectors/delete write a
-    POST   /collections/a/points/payload      write a
-    PUT    /collections/a/points/payload      write a
-    POST   /collections/a/points/payload/delete write a
-    POST   /collections/a/points/payload/clear write a
-    POST   /collections/a/points/batch        write a
-    PUT    /collections/a/index               write a
-    DELETE /collections/a/index/n             write a
+    POST   /collections/a/points/query        read a tenants
+    POST   /collections/a/points/query/batch  read a tenants
+    POST   /collections/a/points/search       read a tenants
+    GET    /collections/a/points/7            read a tenants
+    GET    /collections/a/snapshots           read a
+    POST   /collections/a/snapshots           admin a
+    GET    /collections/a/snapshots/one       read a
+    DELETE /collections/a/snapshots/one       admin a
+    PUT    /collections/a/snapshots/recover   admin a
 """
 ROUTE_NEEDS = {(method, path): need for method, path, *need in map(str.split, NEEDS.strip().splitlines())}
 IDS = {route: " ".join(route) for route in ROUTE_NEEDS}
@@ -105,6 +108,7 @@ def all_routes() -> Iterator[tuple[str, str]]:
         yield from ((method, f"/collections/a/{rest}".rstrip("/")) for method in methods)
     yield from ((method, "/collections/a/points/7") for method in POINT_ROUTE)
     yield from ((method, "/collections/a/index/n") for method in INDEX_ROUTE)
+    yield from ((method, "/collections/a/snapshots/one") for method in SNAPSHOT_ROUTE)
     own = ALIASES_ROUTE.keys() - COLLECTION_ROUTES[""].keys()
     yield from ((method, "/collections/aliases") for method in own)
 
@@ -116,6 +120,7 @@ def ask(method: str, path: str, headers: dict[str, str], closed: bool = True) ->
     for name in ("a", "b"):
         body = {"vectors": {"size": 2, "distance": "Dot"}}
         assert AsgiClient(app).call("PUT", f"/collections/{name}", body).result is True
+    cluster.held["a"] = cluster.held["a"].model_copy(update={"tenant_field": "org"})
     cluster.aliases = {"to-a": "a", "to-b": "b"}
     if closed:
         for made in (*KEYS.values(), REVOKED, OVER_NAMES):
@@ -127,13 +132,11 @@ def ask(method: str, path: str, headers: dict[str, str], closed: bool = True) ->
 def is_allowed(need: list[str], role: str, scope: str) -> bool:
     if need == ["nothing"]:
         return True
-    least, where = need
-    fits = {
-        "everywhere": ["everywhere"],
-        "a": ["everywhere", "over a"],
-        "anywhere": ["everywhere", "over a", "over b"],
-    }
-    return ORDER.index(role) >= ORDER.index(least) and scope in fits[where]
+    least, where, *within = need
+    fits = {"everywhere": ["everywhere"], "a": ["everywhere", "over a"], "anywhere": [*SCOPES]}[where]
+    if within:
+        fits = [*fits, "in a tenant", "over a in a tenant"]
+    return ORDER.index(role) >= ORDER.index(least) and scope in fits
 
 
 def test_every_route_has_its_need() -> None:
@@ -149,7 +152,7 @@ def test_a_route_lets_in_whom_it_should_and_nobody_else(route: tuple[str, str], 
         else:
             assert answer.status == 403, (role, scope)
             assert made.record.id in answer.error
-            assert ("not kept within a tenant" in answer.error) is ("tenant" in scope)
+            assert ("to points of tenant `t` does not include this" in answer.error) is ("tenant" in scope)
     assert ask(*route, {"api-key": OWN}).status not in (401, 403)
 
 
@@ -210,14 +213,24 @@ def test_a_refusal_does_not_tell_whether_a_collection_exists() -> None:
     assert there.error.replace("`b`", "") == missing.error.replace("`none`", "")
 
 
-@pytest.mark.parametrize(("scope", "names"), [("everywhere", ["a", "b"]), ("over a", ["a"]), ("over b", ["b"])])
+@pytest.mark.parametrize(
+    ("scope", "names"),
+    [
+        *(("everywhere", ["a", "b"]), ("over a", ["a"]), ("over b", ["b"])),
+        *(("in a tenant", ["a"]), ("over a in a tenant", ["a"])),
+    ],
+)
 def test_the_list_of_collections_shows_what_the_caller_may_see(scope: str, names: list[str]) -> None:
     found = ask("GET", "/collections", {"api-key": KEYS["read", scope].text}).result
     assert [item["name"] for item in found["collections"]] == names
 
 
 @pytest.mark.parametrize(
-    ("scope", "names"), [("everywhere", ["to-a", "to-b"]), ("over a", ["to-a"]), ("over b", ["to-b"])]
+    ("scope", "names"),
+    [
+        *(("everywhere", ["to-a", "to-b"]), ("over a", ["to-a"]), ("over b", ["to-b"])),
+        *(("in a tenant", ["to-a"]), ("over a in a tenant", ["to-a"])),
+    ],
 )
 def test_the_list_of_aliases_shows_what_the_caller_may_see(scope: str, names: list[str]) -> None:
     found = ask("GET", "/aliases", {"api-key": KEYS["read", scope].text}).result

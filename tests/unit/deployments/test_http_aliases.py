@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from cluster.requests import UpsertCondition, WriteReceipt
+from cluster.scope import Scope
 from deployments.http_app import HttpApp
 from deployments.limits import LimitSettings
 from shards.batch import PointBatch
@@ -126,10 +127,10 @@ def test_a_write_goes_to_the_collection_that_it_was_prepared_for(client: AsgiCli
     """Even if the alias moves meanwhile: the other collection may have another distance, or size."""
     plain, names = cluster.upsert, []
 
-    async def upsert(name: str, batch: PointBatch, deadline_s: float, condition: UpsertCondition) -> WriteReceipt:
+    async def upsert(about: Scope, batch: PointBatch, deadline_s: float, condition: UpsertCondition) -> WriteReceipt:
         cluster.aliases["live"] = "new"
-        names.append(name)
-        return await plain(name, batch, deadline_s, condition)
+        names.append(about.name)
+        return await plain(about, batch, deadline_s, condition)
 
     cluster.upsert = upsert  # type: ignore[method-assign]
     body = {"points": [{"id": 1, "vector": [1, 2]}]}
@@ -140,8 +141,8 @@ def test_a_write_goes_to_the_collection_that_it_was_prepared_for(client: AsgiCli
 def test_a_request_that_finds_its_collection_gone_follows_the_alias(client: AsgiClient, cluster: FakeCluster) -> None:
     """What a router meets that learns of a move and of the deletion after it only as its request fails."""
 
-    async def count(name: str, deadline_s: float, encoded_filter: bytes) -> int:
-        if name == "old":
+    async def count(about: Scope, deadline_s: float, encoded_filter: bytes) -> int:
+        if about.name == "old":
             cluster.aliases["live"] = "new"
             raise NotFound("Not found: Collection `old` doesn't exist!")
         return 7
@@ -155,10 +156,10 @@ def test_a_request_that_finds_its_collection_gone_follows_the_alias(client: Asgi
 def test_a_write_that_misses_a_point_is_not_repeated_elsewhere(client: AsgiClient, cluster: FakeCluster) -> None:
     plain, names = cluster.change, []
 
-    async def change_points(name: str, *rest: Any) -> WriteReceipt:
+    async def change_points(about: Scope, *rest: Any) -> WriteReceipt:
         cluster.aliases["live"] = "new"
-        names.append(name)
-        return await plain(name, *rest)
+        names.append(about.name)
+        return await plain(about, *rest)
 
     cluster.change = change_points  # type: ignore[method-assign]
     answer = client.call("POST", "/collections/live/points/payload/clear?wait=true", {"points": [1]})

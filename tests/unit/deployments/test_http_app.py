@@ -169,11 +169,46 @@ def test_deep_nesting_is_refused(client: AsgiClient) -> None:
     assert answer.status == 400
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "x", "nan", "inf", "99999"])
+@pytest.mark.parametrize("text", ["0", "-1", "x", "nan", "inf", "99999", "", "5e-324", "1e3", "0.0001", "1_0"])
 def test_bad_timeouts_are_refused(client: AsgiClient, text: str) -> None:
     answer = client.call("POST", f"/collections/c/points/count?timeout={text}", {})
     assert answer.status == 400
     assert f"timeout={text}" in answer.error
+
+
+@pytest.mark.parametrize(
+    ("given", "allowed"),
+    [
+        *(("ordering=wek", "weak, medium, strong"), ("ordering=", "weak, medium, strong")),
+        *(
+            ("consistency=some", "majority, quorum, all"),
+            ("consistency=0", "1 or more"),
+            ("consistency=-1", "1 or more"),
+        ),
+        *(("consistency=1.5", "1 or more"), ("wait=yes", "true, false"), ("wait=", "true, false")),
+    ],
+)
+@pytest.mark.parametrize(
+    "route", ["POST /collections/c/points/count", "PUT /collections/c/points", "GET /collections"]
+)
+def test_parameters_that_can_not_be_are_refused_on_every_route(
+    client: AsgiClient, route: str, given: str, allowed: str
+) -> None:
+    method, path = route.split()
+    answer = client.call(method, f"{path}?timeout=5&{given}", {"points": [{"id": 1, "vector": [1, 2]}]})
+    assert (answer.status, given in answer.error, allowed in answer.error) == (400, True, True)
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["ordering=weak&wait=true", "ordering=medium", "ordering=strong", "consistency=all&ordering=no&ordering=weak"],
+)
+def test_parameters_that_may_be_are_taken(client: AsgiClient, given: str) -> None:
+    body = {"points": [{"id": 1, "vector": [1, 2]}]}
+    assert client.call("PUT", f"/collections/c/points?{given}", body).status == 200
+    for consistency in ("majority", "quorum", "all", "1", "03", "17"):
+        answer = client.call("POST", f"/collections/c/points/count?consistency={consistency}&timeout=0.5", {})
+        assert answer.result == {"count": 1}
 
 
 def test_timeout_and_its_default_reach_the_cluster(client: AsgiClient, cluster: FakeCluster) -> None:

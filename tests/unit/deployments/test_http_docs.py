@@ -79,8 +79,9 @@ def test_query_parameters_are_described(document: Any) -> None:
         return [one["name"] for one in described["parameters"] if one["in"] == "query"]
 
     assert names("put", "/points") == names("post", "/points/batch") == names("delete", "/index/{field}")
-    assert names("put", "/points") == ["timeout", "wait"]
-    assert names("post", "/points/query") == names("get", "/points/{id}") == names("put", "") == ["timeout"]
+    assert names("put", "/points") == ["timeout", "wait", "ordering"]
+    assert names("post", "/points/query") == names("get", "/points/{id}") == ["timeout", "consistency"]
+    assert names("put", "") == ["timeout"]
     assert names("get", "/exists") == []
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -13,13 +13,16 @@ import uvloop
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from cluster.scope import Scope
 from deployments import http_protocol
 from deployments.http_access import Headers
 from deployments.http_errors import UnknownPath
-from deployments.http_message import Call, HttpContext, Reply, Request
+from deployments.http_message import Call, HttpContext, Reply, Request, Stream
+from shards.errors import ShardUnavailable
 
 DEADLINE_S = 10.0
 NO_CONTEXT: Any = None
+STREAMED, PIECE = 40_000_000, 1_000_000
 
 
 class EchoApp:
@@ -31,22 +34,39 @@ class EchoApp:
         self.release = asyncio.Event()
         self.cancelled = asyncio.Event()
         self.started = asyncio.Event()
+        self.given_bytes = 0
 
     def admit(self, method: str, path: str, query_string: bytes, headers: Headers, started: float) -> Call:
         self.headers = list(headers)
         if "refused" in path:
             raise UnknownPath("refused before its body came")
 
+        if "stream" in path:
+            return Call(self.stream, Request(Scope(path), "", b"", query_string, started))
+
         async def echo(_: HttpContext, request: Request) -> Reply:
             text = f"{method} {path} {query_string.decode()} {len(request.body)}"
             return Reply(text.encode(), headers=((b"x-echo", b"1"),))
 
-        return Call(echo, Request(path, "", b"", query_string, started))
+        return Call(echo, Request(Scope(path), "", b"", query_string, started))
+
+    async def stream(self, _: HttpContext, request: Request) -> Reply:
+        """STREAMED bytes; `cut` in the path lets it fail in the middle."""
+
+        async def pieces() -> AsyncIterator[bytes]:
+            for number in range(STREAMED // PIECE):
+                if "cut" in request.collection.name and number == 3:
+                    raise ShardUnavailable("the shard has gone")
+                self.given_bytes += PIECE
+                yield b"%d" % (number % 10) * PIECE
+            self.release.set()
+
+        return Reply(b"", content_type=b"application/x-tar", stream=Stream(STREAMED, pieces()))
 
     async def answer(self, call: Call, body: bytes) -> Reply:
         handler, request = call
         request.body = body
-        if "slow" in request.collection:
+        if "slow" in request.collection.name:
             self.started.set()
             try:
                 await self.release.wait()
@@ -287,3 +307,44 @@ def test_without_an_app_or_on_another_loop_the_usual_class_stays() -> None:
         asyncio.run(main())
     finally:
         http_protocol._Registered.app = None
+
+
+def test_a_stream_waits_for_its_reader_and_the_next_request_for_it() -> None:
+    async def scenario(client: Client, app: EchoApp, state: ServerState) -> None:
+        client.writer.write(post("/stream") + post("/x"))
+        for _ in range(2000):
+            await asyncio.sleep(0)
+        assert 0 < app.given_bytes < STREAMED, "what nobody reads is not asked for"
+        status, headers, body = await client.reply()
+        assert (status, headers["content-length"], headers["content-type"]) == (
+            200,
+            str(STREAMED),
+            "application/x-tar",
+        )
+        assert body == b"".join(b"%d" % (number % 10) * PIECE for number in range(STREAMED // PIECE))
+        assert (await client.reply())[2] == b"POST /x  0"
+
+    run(scenario)
+
+
+def test_a_stream_that_fails_ends_the_connection_before_its_length() -> None:
+    async def scenario(client: Client, app: EchoApp, state: ServerState) -> None:
+        client.writer.write(post("/stream/cut"))
+        with pytest.raises(asyncio.IncompleteReadError) as caught:
+            await client.reply()
+        assert len(caught.value.partial) == 3 * PIECE
+
+    run(scenario)
+
+
+def test_a_client_that_goes_away_ends_its_stream() -> None:
+    async def scenario(client: Client, app: EchoApp, state: ServerState) -> None:
+        client.writer.write(post("/stream"))
+        await client.reader.readuntil(b"\r\n\r\n")
+        (task,) = state.tasks
+        client.writer.transport.abort()
+        await asyncio.wait([task])
+        assert app.given_bytes < STREAMED
+        assert not state.connections
+
+    run(scenario)

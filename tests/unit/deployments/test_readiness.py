@@ -131,8 +131,9 @@ def test_strangers_get_numbers_and_no_names() -> None:
 
 def test_the_log_names_what_fails_once(caplog: pytest.LogCaptureFixture) -> None:
     cluster = TroubledCluster(["words"])
-    cluster.troubles["words"] = Corrupt("bad")
     readiness = Readiness(cluster)
+    checked(readiness)
+    cluster.troubles["words"] = Corrupt("bad")
     checked(readiness, times=3)
     assert [record.getMessage() for record in caplog.records] == [
         "not ready: 1 of 1 searches failed (corrupt); collections: ['words']"

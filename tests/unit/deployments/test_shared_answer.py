@@ -28,7 +28,7 @@ class Question:
 def test_those_who_wait_share_it() -> None:
     async def story() -> None:
         question = Question()
-        shared = SharedAnswer(question.ask, age_s=60)
+        shared = SharedAnswer(question.ask, lambda _: 60)
         waiting = [asyncio.create_task(shared.get()) for _ in range(5)]
         await asyncio.sleep(0)
         waiting[0].cancel()
@@ -45,7 +45,7 @@ def test_it_grows_old() -> None:
     async def story() -> None:
         question = Question()
         question.go.set()
-        shared = SharedAnswer(question.ask, age_s=0)
+        shared = SharedAnswer(question.ask, lambda _: 0)
         assert [await shared.get(), await shared.get()] == [1, 2]
 
     asyncio.run(story())
@@ -56,7 +56,7 @@ def test_a_failure_is_not_kept() -> None:
         question = Question()
         question.go.set()
         question.problem = ValueError("no")
-        shared = SharedAnswer(question.ask, age_s=60)
+        shared = SharedAnswer(question.ask, lambda _: 60)
         with pytest.raises(ValueError, match="no"):
             await shared.get()
         question.problem = None

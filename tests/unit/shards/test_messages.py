@@ -10,19 +10,23 @@ from shards.filter_query import filter_query
 from shards.generations import Stamp
 from shards.hits import Hits
 from shards.index import SearchPlan
+from shards.lookup import Which
 from shards.messages import (
     SEARCH_HEAD_BYTES,
     Target,
     decode_hits,
     decode_queries,
+    decode_retrieve,
     decode_search_head,
+    decode_target,
     encode_hits,
+    encode_retrieve,
     encode_search,
     hits_of_query,
     search_head_of,
 )
 from shards.nearest import Want
-from shards.point_ids import UUID_BASE, key_array
+from shards.point_ids import UUID_BASE, key_array, key_list
 
 TARGET = Target(bytes(range(16)), 7)
 QUERIES = np.arange(6, dtype=np.float32).reshape(2, 3)
@@ -94,6 +98,21 @@ def test_more_hits_than_places_are_refused() -> None:
     lying.counts[0] = 3
     with pytest.raises(Corrupt, match="places"):
         decode_hits(memoryview(joined(encode_hits(lying))))
+
+
+@pytest.mark.parametrize("which", [None, Which(filter_query(b'{"must":[]}')), Which(filter_query(b"{}"), True)])
+@pytest.mark.parametrize("key", [3, UUID_BASE + 3])
+def test_a_retrieve_comes_back_as_it_was(which: Which | None, key: int) -> None:
+    body = joined(encode_retrieve(TARGET, key_array([1, key]), Want(True, False), which))
+    target, rest = decode_target(memoryview(body))
+    keys, want, read = decode_retrieve(rest)
+    assert (target, key_list(keys), want) == (TARGET, [1, key], Want(True, False))
+    assert (read and (read.filter.encoded.strip(), read.inverted)) == (
+        which and (which.filter.encoded, which.inverted)
+    )
+    for length in range(len(rest)):
+        with pytest.raises(Corrupt):
+            decode_retrieve(rest[:length])
 
 
 @pytest.mark.parametrize("key", [1, UUID_BASE])

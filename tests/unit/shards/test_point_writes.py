@@ -15,7 +15,7 @@ from shards import point_writes
 from shards.batch import PointBatch, encode_batch, encode_keys, encode_versioned_keys, make_batch
 from shards.collection import ShardCollection
 from shards.committer import Committer, WaitingWrite
-from shards.errors import BadVector, Corrupt, DimensionMismatch, InvalidRequest
+from shards.errors import BadVector, Corrupt, DimensionMismatch, Forbidden, InvalidRequest
 from shards.filter_query import filter_query
 from shards.nearest import Want
 from shards.point_change import ChangeKind, PointChange
@@ -248,3 +248,89 @@ def test_a_withdrawal_spares_points_that_were_written_since(tmp_path: Path) -> N
     assert sorted(stored(collection)) == [1, 3]
     collection.wal.close()
     assert sorted(stored(reopened(tmp_path / "c", SMALL))) == [1, 3]
+
+
+@pytest.mark.parametrize(
+    ("write", "changed"),
+    [
+        (PointWrite(WriteKind.DELETE, body=encode_keys(key_array([1, 2, 4, 99])), guard=EVEN), {2, 4}),
+        (PointWrite(WriteKind.DELETE, filter=filter_query(b"{}"), guard=EVEN), {0, 2, 4, 6, 8}),
+        (PointWrite(WriteKind.CHANGE, change=set_payload(n=7), body=encode_keys(key_array([1, 2])), guard=EVEN), {2}),
+        (
+            PointWrite(
+                WriteKind.CHANGE, change=PointChange(kind=ChangeKind.CLEAR), filter=filter_query(b"{}"), guard=EVEN
+            ),
+            {0, 2, 4, 6, 8},
+        ),
+        (PointWrite(WriteKind.VECTORS, body=encode_batch(batch_of([1, 2, 99], version=5)), guard=EVEN), {2}),
+        (PointWrite(WriteKind.UPSERT, body=encode_batch(points([2, 99], 3)), guard=EVEN), {2, 99}),
+        (
+            PointWrite(WriteKind.UPSERT, WriteMode.INSERT_ONLY, body=encode_batch(points([2, 99], 3)), guard=EVEN),
+            {99},
+        ),
+        (PointWrite(WriteKind.UPSERT, WriteMode.UPDATE_ONLY, body=encode_batch(points([2, 99], 3)), guard=EVEN), {2}),
+        (
+            PointWrite(
+                WriteKind.UPSERT,
+                filter=filter_query(b'{"must":{"key":"n","range":{"gt":2}}}'),
+                body=encode_batch(points([2, 4], 3)),
+                guard=EVEN,
+            ),
+            {4},
+        ),
+    ],
+)
+def test_a_guarded_write_touches_the_points_that_match_alone(
+    tmp_path: Path, write: PointWrite, changed: set[int]
+) -> None:
+    before = contents(written(tmp_path / "before", first=10)[0])
+    after = contents(written(tmp_path / "after", write, first=10)[0])
+    assert {key for key in before | after if before.get(key) != after.get(key)} == changed
+
+
+@pytest.mark.parametrize("mode", WriteMode)
+def test_an_upsert_over_a_point_that_its_guard_does_not_allow_is_refused_whole(
+    tmp_path: Path, mode: WriteMode
+) -> None:
+    """Decided when it is the write's turn: what was written before it counts, though it was not when it was sent."""
+    write = PointWrite(WriteKind.UPSERT, mode, body=encode_batch(points([2, 50, 51], 3)), guard=EVEN)
+    collection = new_collection(tmp_path / "c", SMALL)
+
+    async def scene() -> None:
+        async with committing(collection, ThreadPoolExecutor(1)) as committer:
+            earlier, refused = committer.submit(upsert_op(points([51])), 1), submit(committer, write)
+            await earlier
+            with pytest.raises(Forbidden, match="the id 51 is taken"):
+                await refused
+
+    asyncio.run(scene())
+    assert stored(collection) == {51: {"n": 51, "even": False, "v": 0}}
+
+
+def test_a_change_that_would_alter_what_it_keeps_is_refused_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(point_writes, "CHANGED_POINTS_MAX", 1)
+    collection = new_collection(tmp_path / "c", SMALL)
+    batch = batch_of([1, 2, 3])
+    owned = make_batch(batch.keys, batch.vectors, [b'{"org":"a"}', b'{"org":["a"],"n":1}', b'{"org":"b"}'])
+    whole = PointChange(kind=ChangeKind.OVERWRITE, payload={"org": "a", "new": 1}, keeps="org")
+
+    async def scene() -> None:
+        async with committing(collection, ThreadPoolExecutor(1)) as committer:
+            await committer.submit(upsert_op(owned), 1)
+            with pytest.raises(InvalidRequest, match="`org` of point 3 is another, and `overwrite` must leave it"):
+                await submit(committer, PointWrite(WriteKind.CHANGE, filter=filter_query(b"{}"), change=whole))
+            assert "new" not in stored(collection)[1]
+            await submit(
+                committer, PointWrite(WriteKind.CHANGE, body=encode_keys(key_array([1, 2, 9])), change=whole)
+            )
+            assert stored(collection) == {1: {"org": "a", "new": 1}, 2: {"org": "a", "new": 1}, 3: {"org": "b"}}
+
+    asyncio.run(scene())
+
+
+def contents(collection: ShardCollection) -> dict[int, tuple[bytes, bytes]]:
+    """Vector and payload of each point."""
+    batch = collection.retrieve(key_array(range(1_000)), Want(True, True)).batch
+    return {key: (batch.vectors[row].tobytes(), batch.payload(row)) for row, key in enumerate(key_list(batch.keys))}

@@ -27,6 +27,8 @@ from shards.recall_probe import RecallProbe
 from shards.server import ShardConnection
 from shards.service import Hosted, ShardService
 from shards.settings import MIB, ShardSettings
+from shards.snapshot_requests import SnapshotRequests
+from shards.snapshot_shelf import SnapshotShelf
 from shards.upkeep import Builders
 from shards.wire import Frame, FrameReader, Kind
 from tests.shard_oracle import UID, batch_of, new_collection, reopened, vectors_of
@@ -62,7 +64,8 @@ class Caller:
         self.connection = Connection()
         probe = RecallProbe(builders, time.monotonic)
         identity = ShardIdentity("cluster", 0, "node")
-        self.service = ShardService(identity, settings or ShardSettings(), builders, probe)
+        snapshots = SnapshotRequests(SnapshotShelf(collection.folder.parent), builders)
+        self.service = ShardService(identity, settings or ShardSettings(), builders, probe, snapshots)
         self.committer = Committer(collection, Builders(builders, builders), self.service.memory)
         self.service.hosted[TARGET.uid] = Hosted(collection, 1, self.committer)
         self.request_id = 0

@@ -11,12 +11,14 @@ import numpy as np
 import pytest
 
 from shards import segment_files as files
+from shards import snapshot
 from shards import verify as verify_module
 from shards.distance import Distance
 from shards.errors import Corrupt, ShardUnavailable
 from shards.identity import ShardIdentity, create_shard_folder
 from shards.log_frame import encode_frame
 from shards.manifest import write_dead
+from shards.snapshot_shelf import PartName, SnapshotShelf
 from shards.verify import Finding, Severity, Verification, verify_shard
 from tests.shard_oracle import UID, batch_of, upsert_op
 from tests.shard_story import Story, contents, flip_byte, loads_between_writes, sealed_and_tail
@@ -279,3 +281,13 @@ def test_a_segment_that_was_built_anew_since_the_manifest_is_refused_as_opening_
     assert {finding.severity for finding in found} == {LOST}
     assert "other rows than a manifest says" in found[0].what
     refused(story)
+
+
+def test_damage_in_a_snapshot_harms_no_collection(story: Story) -> None:
+    shelf = SnapshotShelf(story.folder.parent)
+    snapshot.take(story.collection, shelf.folder / UID, "one")
+    shelf.seal(PartName(UID, "one"), {"any": 1})
+    assert verified(story.folder.parent).findings == []
+    part = shelf.part_at(PartName(UID, "one"))
+    flip_byte(part / "snapshot.json", 60)
+    assert "delete it" in the_finding(story, part, REPAIRABLE).advice

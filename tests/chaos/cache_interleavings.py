@@ -26,6 +26,8 @@ from tests.routed import Routed
 DIM, CLIENTS, POINTS_A_CLIENT = 8, 24, 2
 HIT_SHARE_MIN = 0.05
 """Everybody writes all the time, so most kept answers have moved when they are asked for again."""
+PATIENCE_S = 60.0
+"""A shard that restarts is waited for, however busy the machine is."""
 PATH = "/collections/c/points"
 
 
@@ -64,7 +66,7 @@ class _Interleavings:
     async def run(self, folder: Path) -> None:
         cluster = LocalCluster(folder, 2)
         settings = CacheSettings(sample_fraction=0.01)
-        self._routers = [Routed(await cluster.connect(), settings) for _ in range(2)]
+        self._routers = [Routed(await cluster.connect(PATIENCE_S), settings) for _ in range(2)]
         try:
             await self._routers[0].result("PUT", "/collections/c", {"vectors": {"size": DIM, "distance": "Euclid"}})
             await self._routers[1].coordinator.catalogue.refresh()

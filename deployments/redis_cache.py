@@ -139,7 +139,7 @@ class RedisStore:
         except asyncio.CancelledError:  # the router ends
             self.breaker.on_failure(self._clock(), is_timeout=True)
             raise
-        except (RedisError, OSError, ValueError, TimeoutError) as error:
+        except Exception as error:  # whatever the client raises, a search does not suffer from it
             self._measure(began)
             await self._failed(type(error).__name__, "Timeout" in type(error).__name__)
             return None

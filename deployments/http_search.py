@@ -14,6 +14,7 @@ from cluster.requests import ScrollRequest, SearchAnswer, SearchRequest
 from cluster.search_times import SearchTimes
 from cluster.tenant_guard import guard_of, narrowed
 from deployments.cache_key import Arrival
+from deployments.cache_question import Answer, Question, coverage_json
 from deployments.cost import read_cost, search_cost
 from deployments.degradation import lowered_ef
 from deployments.http_filters import NO_FILTER, encoded_filter
@@ -23,7 +24,6 @@ from deployments.http_models import LegacySearchBody, QueryBatchBody, QueryBody,
 from deployments.http_vectors import pack_query, pack_vectors, query_vector, searched_vector
 from deployments.limits import LimitSettings
 from deployments.payload_selection import PayloadSelection, parse_selection
-from deployments.result_cache import Answer, Question, coverage_json
 from deployments.vector_selection import VectorSelection, parse_vector_selection
 from shards.batch import Vectors
 from shards.distance import prepare_vectors

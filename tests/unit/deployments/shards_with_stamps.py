@@ -17,7 +17,7 @@ from cluster.scope import Named
 from cluster.shard_map import even_map
 from cluster.state import CollectionState
 from deployments.cache_key import Arrival
-from deployments.result_cache import Question
+from deployments.cache_question import Question
 from shards.distance import Distance
 from shards.errors import StaleEpoch
 from shards.generations import NO_STAMP, Generations, Stamp

@@ -196,10 +196,12 @@ class _Form(NamedTuple):
 
 
 def _timed(context: HttpContext, request: Request, times: SearchTimes | None, reply: Reply) -> Reply:
-    """The reply, which is made now; where its time went is counted, if anything was searched."""
-    if times is not None:
+    """The reply, which is made now; where its time went is counted, if anything was searched for it (and not before it
+    came, for another request whose search it shares).
+    """
+    if times is not None and times.entered >= request.started + request.waited_s:
         request.times = times
-        context.observed.phases.observe(request.started, times)
+        context.observed.phases.observe(request.started, times, request.waited_s)
     return reply
 
 

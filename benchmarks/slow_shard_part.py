@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
-from time import monotonic, perf_counter
+from time import monotonic, perf_counter, sleep
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -44,6 +44,8 @@ TIMEOUT_S = 5.0
 OTHERS_MAX = 2.0
 """p99 of the others' answers beside that when all is well."""
 PARTIAL_MARGIN_S = 0.05
+HEALTH_MAX_S = 120.0
+POLL_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -210,9 +212,17 @@ STATES = {"well": _well, "slow": _slow, "hung": _hung, "dead": _dead}
 
 
 def _await_health(engine: Engine) -> None:
-    """Until both collections count all of their points again; the router waits for a shard that restarts."""
+    """Until both collections are counted again: a shard that was hung is left alone until its probes are well."""
+    ends_at = monotonic() + HEALTH_MAX_S
     for collection in (ALONE, BOTH):
-        engine.count(collection)
+        while True:
+            try:
+                engine.count(collection)
+                break
+            except RuntimeError:
+                if monotonic() > ends_at:
+                    raise
+                sleep(POLL_S)
 
 
 def _rows(bench: Bench, found: dict[tuple[str, str], _Answers]) -> list[Row]:

@@ -28,6 +28,10 @@ from shards.errors import DeadlineExceeded, QueueFull, RateLimited
 TICK_S = 0.1
 TICKS_A_WINDOW = round(WINDOW_S / TICK_S)
 BUSY_RETRY_S = 1.0
+WEIGHT_FRACTION_MAX = 0.25
+"""What part of what may be in progress one request takes at most: a batch of a thousand queries slows others down, and must
+not stop them.
+"""
 SAMPLES_MAX = 5_000
 """Latencies that are kept of one window."""
 _SYSTEM = "the cluster"
@@ -57,6 +61,7 @@ class Admission:
         self.settings = settings = settings or AdmissionSettings()
         self.counts = AdmissionCounts()
         self.line = WaitingLine(settings.requests_max, settings.ongoing_cost_max, settings.wait_target_ms / 1e3)
+        self.weight_max = WEIGHT_FRACTION_MAX * settings.ongoing_cost_max
         self.degradation = Degradation(settings.stale_ms_max, settings.ef_fraction_min)
         self._factor = AdaptiveFactor(settings.p99_bound_ms / 1e3, settings.shrunk_fraction_min)
         self._watchers: list[Callable[[Degradation], None]] = []
@@ -210,8 +215,9 @@ class Ticket:
         for bucket in self._buckets:
             bucket.charge(more)
         if not self._writes:
-            self._weight += more
-            self._admission.line.weigh_more(more)
+            weight = min(cost, self._admission.weight_max)
+            self._admission.line.weigh_more(weight - self._weight)
+            self._weight = weight
 
     def leave(self, started: float, succeeded: bool) -> None:
         """It is over, in whatever way; `started`: when it arrived, a perf_counter value."""

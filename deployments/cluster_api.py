@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from cluster.aliases import AliasAction
 from cluster.api_keys import KeyChange
 from cluster.breaker import BreakerStatus
+from cluster.gather_counts import GatherCounts
 from cluster.requests import (
     ANY_POINT,
     CollectionStatistics,
@@ -174,6 +175,11 @@ class ClusterApi(PointReads, PointWrites, Protocol):
 
     def allow_extras(self, allowed: bool) -> None:
         """Whether calls may be made that no answer needs, such as hedges."""
+        ...
+
+    @property
+    def gather_counts(self) -> GatherCounts:
+        """What this router's requests to shards came to."""
         ...
 
     def breakers(self) -> Mapping[int, BreakerStatus]:

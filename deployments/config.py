@@ -126,7 +126,12 @@ def _check(values: Mapping[str, Any], source: str) -> Settings:
         key = ".".join(str(part) for part in first["loc"]) or "the whole"
         if first["type"] == "extra_forbidden":
             raise InvalidRequest(f"{source}: there is no setting {key!r} (value {first['input']!r})") from None
-        raise InvalidRequest(f"{source}: {key} = {first['input']!r} is refused: {first['msg']}") from None
+        shown = "(not shown)" if _may_hold_a_password(key, first["input"]) else repr(first["input"])
+        raise InvalidRequest(f"{source}: {key} = {shown} is refused: {first['msg']}") from None
+
+
+def _may_hold_a_password(key: str, value: object) -> bool:
+    return "redis_url" in key or (isinstance(value, Mapping) and value.get("redis_url") is not None)
 
 
 def _read_file(file: Path) -> dict[str, Any]:

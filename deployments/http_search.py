@@ -14,6 +14,7 @@ from cluster.requests import MissingShard, ScrollRequest, SearchAnswer, SearchRe
 from cluster.search_times import SearchTimes
 from cluster.tenant_guard import guard_of, narrowed
 from deployments.cache_key import Arrival
+from deployments.cache_question import Answer, Question
 from deployments.cost import read_cost, search_cost
 from deployments.degradation import lowered_ef
 from deployments.http_coverage import coverage_json
@@ -24,7 +25,6 @@ from deployments.http_models import LegacySearchBody, QueryBatchBody, QueryBody,
 from deployments.http_vectors import pack_query, pack_vectors, query_vector, searched_vector
 from deployments.limits import LimitSettings
 from deployments.payload_selection import PayloadSelection, parse_selection
-from deployments.result_cache import Answer, Question
 from deployments.vector_selection import VectorSelection, parse_vector_selection
 from shards.batch import Vectors
 from shards.distance import prepare_vectors
@@ -211,10 +211,12 @@ class _Form(NamedTuple):
 
 
 def _timed(context: HttpContext, request: Request, times: SearchTimes | None, reply: Reply) -> Reply:
-    """The reply, which is made now; where its time went is counted, if anything was searched."""
-    if times is not None:
+    """The reply, which is made now; where its time went is counted, if anything was searched for it (and not before it
+    came, for another request whose search it shares).
+    """
+    if times is not None and times.entered >= request.started + request.waited_s:
         request.times = times
-        context.observed.phases.observe(request.started, times)
+        context.observed.phases.observe(request.started, times, request.waited_s)
     return reply
 
 

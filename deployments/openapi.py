@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from deployments.http_cache import ClearCacheBody
 from deployments.http_collection_models import ChangeAliasesBody, UpdateCollectionBody
 from deployments.http_forms import SCHEMAS
 from deployments.http_keys import CreateKeyBody, RevokeKeyBody
@@ -46,6 +47,7 @@ Routes = Mapping[str, Mapping[str, Handler]]
 """Handlers by path template and method."""
 
 BODIES: dict[str, type[BaseModel]] = {
+    "POST /shoal/cache/clear": ClearCacheBody,
     "POST /shoal/keys": CreateKeyBody,
     "POST /shoal/keys/revoke": RevokeKeyBody,
     "PUT /collections/{collection}": CreateCollectionBody,

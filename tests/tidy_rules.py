@@ -89,15 +89,8 @@ PURE_MODULES = frozenset(
         *(
             f"deployments/{name}.py"
             for name in (
-                *(
-                    "adaptive",
-                    "admission_settings",
-                    "cache_counts",
-                    "cache_key",
-                    "cache_policy",
-                    "cache_settings",
-                    "cost",
-                ),
+                *("adaptive", "admission_settings", "cache_breaker", "cache_counts", "cache_key"),
+                *("cache_policy", "cache_settings", "cost"),
                 *("degradation", "openapi_words", "token_bucket", "waiting_line"),
             )
         ),

@@ -18,6 +18,7 @@ from cluster.aliases import AliasAction, change_aliases
 from cluster.api_keys import KeyChange, Keys, apply_change
 from cluster.breaker import Breaker, BreakerStatus
 from cluster.collection_settings import encode_settings, merge_settings
+from cluster.gather_counts import GatherCounts
 from cluster.requests import (
     ANY_POINT,
     CollectionStatistics,
@@ -287,6 +288,7 @@ class FakeCluster(FakePointWrites):
     held: dict[str, CollectionState] = field(default_factory=dict)
     keys: Keys = ()
     missing: tuple[MissingShard, ...] = ()
+    gather_counts: GatherCounts = field(default_factory=GatherCounts)
     aliases: dict[str, str] = field(default_factory=dict)
     uids: Iterator[int] = field(default_factory=count)
     unseen: dict[str, str] = field(default_factory=dict)

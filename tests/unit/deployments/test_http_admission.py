@@ -207,7 +207,21 @@ def test_a_heavy_search_takes_the_place_of_many() -> None:
             cluster.turns.release()
         assert [reply.status for reply in await asyncio.gather(first, *tasks)] == [200] * 3
 
-    run(AdmissionSettings(requests_max=50, ongoing_cost_max=50), scenario)
+    run(AdmissionSettings(requests_max=200, ongoing_cost_max=200), scenario)
+
+
+def test_no_request_stops_all_others() -> None:
+    async def scenario(router: Router, cluster: SlowCluster) -> None:
+        searches = json.dumps({"searches": [{"query": [1.0, 2.0]}] * 1000}).encode()
+        first = asyncio.create_task(router.ask("POST", "/collections/words/points/query/batch", searches))
+        await asyncio.sleep(0)
+        assert router.admission.line.ongoing_weight == 25
+        second = await start(router, cluster, count=1, under_way=2)
+        for _ in range(2):
+            cluster.turns.release()
+        assert [reply.status for reply in await asyncio.gather(first, *second)] == [200] * 2
+
+    run(AdmissionSettings(requests_max=100, ongoing_cost_max=100), scenario)
 
 
 def test_spent_tokens_are_a_429_that_says_when_they_are_back() -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from cluster.requests import MissingShard
+from deployments.cache_counts import CacheCounts
 from deployments.http_app import HttpApp
 from deployments.limits import LimitSettings
+from deployments.result_cache import ResultCache
+from deployments.router_parts import RouterParts
 from tests.unit.deployments.asgi_client import AsgiClient, Response
 from tests.unit.deployments.fake_cluster import FakeCluster
 
@@ -79,3 +82,26 @@ def test_what_is_no_fraction_is_refused(client: AsgiClient, cluster: FakeCluster
         answer = ask(client, path, body, text)
         assert answer.status == 400
         assert "shoal-min-coverage" in answer.error
+
+
+def test_what_became_of_requests_is_a_metric(client: AsgiClient, cluster: FakeCluster) -> None:
+    cluster.gather_counts.partial_answers, cluster.gather_counts.hedges_won = 3, 2
+    told = client.call("GET", "/metrics").body.decode()
+    assert 'shoal_partial_answers_total{router="' in told
+    assert 'shoal_hedges_total{outcome="won",router="' in told
+
+
+def test_who_takes_less_passes_the_cache_by(cluster: FakeCluster) -> None:
+    """What is kept is whole, and checking it may take as long as a shard that is away."""
+
+    class Never:
+        counts = CacheCounts()
+
+        async def answer(self, arrival: Any, read: Any) -> Any:
+            raise AssertionError("the cache was asked")
+
+    parts = RouterParts(cache=cast(ResultCache, Never()))
+    client = AsgiClient(HttpApp(cluster, LimitSettings(), "0", parts=parts))
+    client.call("PUT", "/collections/c", {"vectors": {"size": 2, "distance": "Euclid"}})
+    cluster.missing = (AWAY,)
+    assert ask(client, "/query", {"query": [0, 0]}, "0.5").json()["shoal"] == PARTIAL

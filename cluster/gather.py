@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from shards.errors import DeadlineExceeded, ShardUnavailable, ShoalError
+from shards.errors import BreakerOpen, DeadlineExceeded, ShardUnavailable, ShoalError
 
 RETRY_FIRST_S = 0.02
 RETRY_MAX_S = 0.5
@@ -97,7 +97,8 @@ class Gather:
             return ()
         retry_at = now + min(RETRY_MAX_S, RETRY_FIRST_S * 2 ** (shard.attempts - 1))
         give_up_at = min(self.deadline_at, self.started_at + self.patience_s)
-        if isinstance(error, ShardUnavailable) and retry_at < give_up_at:
+        may_come_back = isinstance(error, ShardUnavailable) and not isinstance(error, BreakerOpen)
+        if may_come_back and retry_at < give_up_at:
             shard.retry_at, shard.last_error = retry_at, error
             return [SetTimer(retry_at)]
         del self.open[shard_id]

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
 from typing import Any, TypeVar
 
+from cluster.breaker import BreakerStatus
 from cluster.catalogue_calls import CatalogueCalls
 from cluster.fan_out import ShardRequest, fan_out
 from cluster.gather import Outcome
@@ -42,6 +43,7 @@ class ShardCalls:
         self._secret = secret
         self._patience_s = patience_s
         self._state: ClusterState | None = None
+        self.extras_allowed = True
         self._clients: dict[int, ShardClient] = {}
         self._watch_task: asyncio.Task[None] | None = None
         self.catalogue = CatalogueCalls(control, self._take)
@@ -80,6 +82,14 @@ class ShardCalls:
             raise NotFound(f"Not found: Collection `{scope.name}` doesn't exist!")
         check_same(scope, found)
         return found
+
+    def allow_extras(self, allowed: bool) -> None:
+        """Whether calls may be made that no answer needs, such as hedges: not while the router is short of time."""
+        self.extras_allowed = allowed
+
+    def breakers(self) -> dict[int, BreakerStatus]:
+        """How this router's breaker of each shard stands."""
+        return {shard_id: client.guard.status() for shard_id, client in sorted(self._clients.items())}
 
     async def _ask_all(
         self, about: Named, kind: Kind, decode: Callable[[memoryview], T], deadline_s: float, rest: bytes = b""

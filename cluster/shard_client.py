@@ -3,7 +3,8 @@
 A request leaves at once where the shard has nothing of ours to do; while it works, requests wait for each other until
 the end of the loop's turn, or until there are BURST of them, and leave in one write. An answer whose request was
 cancelled is dropped; it must never disturb the connection. When the connection is lost every open request fails with
-ShardUnavailable (it may have run): whoever asked decides whether to repeat it.
+ShardUnavailable (it may have run): whoever asked decides whether to repeat it. While the shard's breaker is open
+(cluster/shard_guard.py) requests fail at once with BreakerOpen.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import asyncio
 import json
 import os
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
+from cluster.shard_guard import ShardGuard
 from shards import handshake
 from shards.errors import ShardUnavailable, ShoalError
 from shards.wire import Frame, FrameReader, Kind, decode_error, encode_frame
@@ -29,8 +31,23 @@ BURST = 4
 would leave the shard idle meanwhile.
 """
 
+TIMEOUT_COUNTS_S = 1.0
+"""A request that was given less shows nothing about the shard when it is late."""
+TIMER_ERROR_S = 0.005
+"""The loop's timers may come a few milliseconds early, by its own clock."""
+
 Done = Callable[[Frame | ShoalError], None]
 Address = tuple[str, int]
+
+
+class _Waiting(NamedTuple):
+    """A request that is not answered. `due_at`: by the loop's clock, when it is late; `given_s`: how long it had, 0 for any
+    time.
+    """
+
+    done: Done
+    due_at: float
+    given_s: float
 
 
 class ShardClient:
@@ -44,7 +61,8 @@ class ShardClient:
         self._incarnation = ""
         self._link: _Link | None = None
         self._next_id = 1
-        self._open: dict[int, Done] = {}
+        self._open: dict[int, _Waiting] = {}
+        self.guard = ShardGuard(self, f"shard {shard_id}")
 
     def __repr__(self) -> str:
         return f"<ShardClient {self.shard_id} at {self._address}, {len(self._open)} open requests>"
@@ -54,27 +72,58 @@ class ShardClient:
         if (address, incarnation) != (self._address, self._incarnation):
             self._address, self._incarnation = address, incarnation
             self._drop_link(ShardUnavailable(f"shard {self.shard_id} was restarted"))
+            self.guard.reset()
 
     def request(self, kind: Kind, parts: list[Any], done: Done, deadline_s: float = 0.0) -> int:
         """Send a request; `done` is called once, with the answer or an error, unless `cancel` is given the returned id.
 
         Never calls `done` before it returns.
         """
+        if self._address is None:
+            return self._fail_soon(ShardUnavailable(f"shard {self.shard_id} is not running"), done)
+        if not self.guard.is_closed:
+            return self._fail_soon(self.guard.refusal(), done)
+        return self.send(kind, parts, done, deadline_s)
+
+    def send(self, kind: Kind, parts: list[Any], done: Done, deadline_s: float = 0.0) -> int:
+        """The same, whatever the breaker says: for its probes. The shard has to have an address."""
+        assert self._address is not None, "a shard that does not run is sent nothing"
         request_id, self._next_id = self._next_id, self._next_id + 1
         is_idle = not self._open
-        self._open[request_id] = done
-        if self._address is None:
-            error = ShardUnavailable(f"shard {self.shard_id} is not running")
-            asyncio.get_running_loop().call_soon(self._finish, request_id, error)
-        else:
-            if self._link is None:
-                self._link = _Link(self, self._address)
-            self._link.send(encode_frame(kind, request_id, parts, int(deadline_s * 1000)), is_idle)
+        self._open[request_id] = _Waiting(done, asyncio.get_running_loop().time() + deadline_s, deadline_s)
+        if is_idle:
+            self.guard.on_busy()
+        if self._link is None:
+            self._link = _Link(self, self._address)
+        self._link.send(encode_frame(kind, request_id, parts, int(deadline_s * 1000)), is_idle)
         return request_id
 
+    @property
+    def is_running(self) -> bool:
+        """Whether there is an address to send to."""
+        return self._address is not None
+
+    @property
+    def open_count(self) -> int:
+        """Requests that are not answered yet."""
+        return len(self._open)
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """What differs as long as bytes come or go on the connection."""
+        return (0, 0) if self._link is None else self._link.progress
+
+    def give_up(self, error: ShoalError) -> None:
+        """Drop the connection: every open request fails with the error."""
+        self._drop_link(error)
+
     def cancel(self, request_id: int) -> None:
-        """Nobody waits for this answer any more. Harmless where it has arrived."""
-        self._open.pop(request_id, None)
+        """Nobody waits for this answer any more, be it that its time is over. Harmless where it has arrived."""
+        waiting = self._open.pop(request_id, None)
+        if waiting is None or waiting.given_s < TIMEOUT_COUNTS_S:
+            return
+        if asyncio.get_running_loop().time() + TIMER_ERROR_S >= waiting.due_at:
+            self.guard.on_timeout()
 
     async def call(self, kind: Kind, parts: list[Any], deadline_s: float) -> Frame:
         """The same for coroutines. Raises ShoalErrors; TimeoutError at the deadline."""
@@ -98,31 +147,41 @@ class ShardClient:
         """Close the connection; open requests fail."""
         self._drop_link(ShardUnavailable(f"the connection to shard {self.shard_id} was closed"))
         self._address = None
+        self.guard.reset()
 
     # Called by the link
 
     def on_frames(self, frames: list[Frame]) -> None:
         """Answers arrived."""
         for frame in frames:
-            self._finish(frame.request_id, decode_error(frame.body) if frame.kind is Kind.ERROR else frame)
+            got = decode_error(frame.body) if frame.kind is Kind.ERROR else frame
+            self.guard.on_answer(got)
+            self._finish(frame.request_id, got)
 
     def on_lost(self, link: _Link, error: ShoalError) -> None:
         """The connection could not be made, or was lost."""
         if link is self._link:
+            self.guard.on_lost(error)
             self._drop_link(error)
 
+    def _fail_soon(self, error: ShoalError, done: Done) -> int:
+        request_id, self._next_id = self._next_id, self._next_id + 1
+        self._open[request_id] = _Waiting(done, 0.0, 0.0)
+        asyncio.get_running_loop().call_soon(self._finish, request_id, error)
+        return request_id
+
     def _finish(self, request_id: int, got: Frame | ShoalError) -> None:
-        done = self._open.pop(request_id, None)
-        if done is not None:
-            done(got)
+        waiting = self._open.pop(request_id, None)
+        if waiting is not None:
+            waiting.done(got)
 
     def _drop_link(self, error: ShoalError) -> None:
         link, self._link = self._link, None
         if link is not None:
             link.abort()
         open_requests, self._open = self._open, {}
-        for done in open_requests.values():
-            done(error)
+        for waiting in open_requests.values():
+            waiting.done(error)
 
 
 class _Link(asyncio.Protocol):
@@ -139,7 +198,13 @@ class _Link(asyncio.Protocol):
         self._outgoing: list[Any] = []
         self._outgoing_frames = 0
         self._flush_planned = False
+        self._reads = 0
         self._task = self._loop.create_task(self._connect())
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """How often bytes came, and how many wait to be sent."""
+        return self._reads, 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def send(self, buffers: list[Any], at_once: bool) -> None:
         self._outgoing += buffers
@@ -163,6 +228,7 @@ class _Link(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=0)
 
     def data_received(self, data: bytes) -> None:
+        self._reads += 1
         try:
             frames = self._reader.feed(data)
             while frames and not self._is_trusted:

@@ -17,6 +17,7 @@ from cluster.api_keys import local_key
 from cluster.coordinator import Coordinator
 from cluster.supervision import SupervisorSettings
 from cluster.supervisor import start_supervisor
+from deployments.admission import Admission
 from deployments.cache_start import start_cache
 from deployments.config import AppArgs, Settings
 from deployments.data_folder import DataFolder, is_locked, open_folder
@@ -57,10 +58,11 @@ class Router:
         snapshots = args.snapshots.within(args.data_folder)
         if args.snapshots.folder is None:
             await asyncio.to_thread((args.data_folder / FOLDER_NAME).mkdir, exist_ok=True)
-        parts = RouterParts(cache, ObserveSettings(args.log, args.tracing), snapshots)
+        admission = Admission(args.admission, args.router.replicas)
+        parts = RouterParts(cache, ObserveSettings(args.log, args.tracing), snapshots, admission)
         self._app = HttpApp(self._coordinator, args.limits, SHOAL_VERSION, local_key(secret), parts)
         start_log(args.data_folder, args.log, self._app.observed.requests.router)
-        register(self._app, args.router.max_ongoing_requests)
+        register(self._app, args.router.max_ongoing_requests, args.admission.body_bytes_max)
 
     async def check_health(self) -> None:
         """Serve asks every HEALTH_CHECK_S, and restarts a router for which this raises three times in a row: so that
@@ -120,6 +122,7 @@ def serve_app(args: dict[str, Any]) -> serve.Application:
             router=settings.router,
             cache=settings.cache,
             limits=settings.limits,
+            admission=settings.admission,
             log=settings.log,
             tracing=settings.tracing,
             snapshots=settings.snapshots,

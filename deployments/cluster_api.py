@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from cluster.aliases import AliasAction
 from cluster.api_keys import KeyChange
+from cluster.breaker import BreakerStatus
 from cluster.requests import (
     ANY_POINT,
     CollectionStatistics,
@@ -166,6 +167,14 @@ class ClusterApi(PointReads, PointWrites, Protocol):
 
     def collection(self, about: Named) -> CollectionState:
         """By its name or an alias. Raises NotFound, and Conflict where the scope means one that was replaced."""
+        ...
+
+    def allow_extras(self, allowed: bool) -> None:
+        """Whether calls may be made that no answer needs, such as hedges."""
+        ...
+
+    def breakers(self) -> Mapping[int, BreakerStatus]:
+        """How the breaker of each shard stands, as this router has it."""
         ...
 
     async def create_collection(

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from deployments.admission_settings import AdmissionSettings
 from deployments.cache_settings import CacheSettings
 from deployments.limits import LimitSettings
 from deployments.log_settings import LogSettings, TracingSettings
@@ -67,6 +68,7 @@ class Settings(_Frozen):
     router: RouterSettings = RouterSettings()
     cache: CacheSettings = CacheSettings()
     limits: LimitSettings = LimitSettings()
+    admission: AdmissionSettings = AdmissionSettings()
     log: LogSettings = LogSettings()
     tracing: TracingSettings = TracingSettings()
     snapshots: SnapshotSettings = SnapshotSettings()
@@ -85,6 +87,7 @@ class AppArgs(_Frozen):
     router: RouterSettings = RouterSettings()
     cache: CacheSettings = CacheSettings()
     limits: LimitSettings = LimitSettings()
+    admission: AdmissionSettings = AdmissionSettings()
     log: LogSettings = LogSettings()
     tracing: TracingSettings = TracingSettings()
     snapshots: SnapshotSettings = SnapshotSettings()

@@ -8,7 +8,8 @@ counts here as soon as the state has arrived.
 Invariants: nothing is answered to a stranger but the open routes, not even that a path does not exist; a refusal says
 the same of a collection that exists and of one that doesn't; keys are never logged, and never part of a message.
 
-A body may one day name another collection than its path does (`lookup_from`): its handler has to ask `Request.access`.
+A body may one day name another collection than its path does (`lookup_from`): its handler has to ask `Request.access`, and
+to hold what it does there to the tenants that `Access.tenants` names.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ class Route(NamedTuple):
     `role` None: open to everybody, always. `own_only`: the handler shows only what the caller may see, so that a grant
     over any collection will do. `guarded`: asks for a key also where a cluster is open. `whole_cluster`: its path looks like
     a collection's, but it is none. `within_tenants`: what it does can be kept within some tenants' points, so that grants
-    for these will do.
+    for these will do. `cost`: what a request for points costs at least (deployments/cost.py); 0: it is let in whatever the
+    load, for it is what people look with.
     """
 
     handler: Handler
@@ -42,6 +44,7 @@ class Route(NamedTuple):
     guarded: bool = False
     whole_cluster: bool = False
     within_tenants: bool = False
+    cost: float = 0.0
 
 
 class Admission(NamedTuple):

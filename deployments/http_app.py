@@ -12,6 +12,7 @@ A cancelled request (its client went away) is not answered: CancelledError passe
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from time import perf_counter
 from typing import Any
@@ -35,11 +36,15 @@ from deployments import (
     http_snapshots,
     http_vector_writes,
 )
+from deployments.admission import Admission
 from deployments.cache_metrics import add_cache_metrics
 from deployments.cluster_api import ClusterApi
+from deployments.cost import READ_COST, WRITE_COST
+from deployments.degradation import Degradation
 from deployments.http_access import Gate, Route
 from deployments.http_errors import BodyTooLarge, MissingPoint, UnknownPath, WrongMethod, error_reply, status_of
 from deployments.http_message import Call, Handler, Headers, HttpContext, Reply, Request
+from deployments.limit_metrics import show_limits
 from deployments.limits import LimitSettings
 from deployments.observability import Observed, observe
 from deployments.router_log import given_id, with_id
@@ -79,8 +84,8 @@ ROUTES: dict[str, Methods] = {
 
 
 def _points(handler: Handler, role: Role) -> Route:
-    """A route that reads or writes points: what it does can be kept within tenants."""
-    return Route(handler, role, within_tenants=True)
+    """A route that reads or writes points: what it does can be kept within tenants, and it has its price."""
+    return Route(handler, role, within_tenants=True, cost=READ_COST if role is READ else WRITE_COST)
 
 
 COLLECTION_ROUTES: dict[str, Methods] = {
@@ -170,8 +175,11 @@ class HttpApp:
     ) -> None:
         """`own_key`: the data folder's (`cluster.api_keys.local_key`)."""
         observed = observe(cluster, parts.observe, shoal_version)
-        kept = parts.cache, parts.snapshots
+        self._admission = parts.admission or Admission()
+        kept = parts.cache, parts.snapshots, self._admission
         self._context = HttpContext(cluster, limits, shoal_version, observed, _HANDLERS, *kept)
+        self._admission.watch(self._on_level)
+        show_limits(observed.sources, self._admission, cluster)
         self._gate = Gate(cluster, own_key)
         if parts.cache is not None:
             add_cache_metrics(self.observed.sources, parts.cache.counts)
@@ -189,17 +197,19 @@ class HttpApp:
     def admit(self, method: str, path: str, query_string: bytes, headers: Headers, started: float) -> Call:
         """Decide, before a request's body is here, whether and by whom it is answered. `started`: a perf_counter value.
 
-        Raises UnknownPath, WrongMethod, Unauthenticated, Forbidden.
+        Raises UnknownPath, WrongMethod, Unauthenticated, Forbidden, QueueFull, RateLimited.
         """
         name = _NO_ROUTE
         try:
             route, named, point = self._find(method, path, headers)
             name = _ROUTE_NAMES[route.handler]
             access, tenants = self._gate.admit(route, named, headers)
+            ticket = self._admission.check(route.cost, access.key_id, tenants) if route.cost else None
         except ShoalError as error:
             self._context.observed.requests.add(name, status_of(error), perf_counter() - started)
             raise
         request = Request(_NO_COLLECTION, point, b"", query_string, started, named, access, headers, tenants)
+        request.ticket = ticket
         return Call(route.handler, request)
 
     async def answer(self, call: Call, body: bytes) -> Reply:
@@ -207,21 +217,35 @@ class HttpApp:
         handler, request = call
         observed = self._context.observed
         request.body = body
+        ticket = request.ticket
         try:
             if request.query_string:
                 request.parameters()  # what one may be is the same for every route
+            if ticket is not None and not ticket.begin():
+                request.waited_s = await ticket.wait(request.deadline_s(self._context.limits))
             if not request.named or self._settle(request, request.named):
                 reply = await handler(self._context, request)
             else:
                 reply = await self._answer_for_alias(handler, request)
         except Exception as error:
             reply = error_reply(error, request.started, observed.log.id_for(request.headers))
+        except asyncio.CancelledError:
+            if ticket is not None:
+                ticket.leave(request.started, succeeded=False)
+            raise
+        if ticket is not None:
+            ticket.leave(request.started, succeeded=reply.status < 400)
         ended, route = perf_counter(), _ROUTE_NAMES[handler]
         observed.requests.add(route, reply.status, ended - request.started)
         reply = observed.log.finish(request, reply, route, ended)
         if observed.tracing is not None:
             observed.tracing.record(request, reply, route, ended)
         return reply
+
+    def _on_level(self, degradation: Degradation) -> None:
+        self._context.cluster.allow_extras(degradation.allows_extras)
+        if self._context.cache is not None:
+            self._context.cache.pressed_staleness_s = degradation.allows_stale_ms / 1e3
 
     def _find(self, method: str, path: str, headers: Headers) -> tuple[Route, str, str]:
         """The route, its collection and its point. A stranger does not even learn which paths there are."""

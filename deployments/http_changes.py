@@ -44,6 +44,7 @@ async def change_points(context: HttpContext, request: Request) -> Reply:
     writes = [
         _prepare(operation, f"operations[{number}]", spec, limits) for number, operation in enumerate(operations)
     ]
+    request.charge(sum(write.cost for write in writes))
     receipts = [await write.send(context.cluster, how) for write in writes]
     lsn = max((receipt.lsn for receipt in receipts), default=0)
     results = b",".join(written(receipt, how) for receipt in receipts)

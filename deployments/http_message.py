@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from cluster.api_keys import EVERYTHING, Access
 from cluster.scope import Scope
 from cluster.search_times import SearchTimes
+from deployments.admission import Admission, Ticket
 from deployments.cluster_api import ClusterApi
 from deployments.http_parameters import parse_parameters, seconds_of
 from deployments.limits import LimitSettings
@@ -23,6 +24,7 @@ from deployments.snapshot_settings import SnapshotSettings
 
 Headers = Iterable[tuple[bytes, bytes]]
 
+LEFT_S_MIN = 0.001
 JSON = b"application/json"
 TEXT = b"text/plain; charset=utf-8"
 _NONE: Mapping[str, str] = {}
@@ -45,6 +47,7 @@ class HttpContext:
     cache: ResultCache | None = None
     """Of answers to queries; None where it is off."""
     snapshots: SnapshotSettings = field(default_factory=SnapshotSettings)
+    admission: Admission = field(default_factory=Admission)
     background: set[asyncio.Task[None]] = field(default_factory=set)
     """What goes on although its request was answered."""
 
@@ -68,6 +71,12 @@ class Request:
     tenants: tuple[str, ...] = ()
     times: SearchTimes | None = None
     """Of a search that was answered."""
+    ticket: Ticket | None = None
+    """Of a request for points: what it costs is charged to it."""
+    waited_s: float = 0.0
+    """How long it stood in line."""
+    degraded: tuple[str, ...] = ()
+    """What its answer did without, because the router was short of time; the answer says so."""
 
     def header(self, name: bytes) -> bytes:
         """A header's value, b"" where there is none; `name` in lower case."""
@@ -78,9 +87,18 @@ class Request:
         return parse_parameters(self.query_string) if self.query_string else _NONE
 
     def deadline_s(self, limits: LimitSettings) -> float:
-        """`timeout` in seconds, or the default. Raises InvalidRequest where it is no positive number."""
+        """What is left of `timeout`, in seconds, or the default (whole: searches with equal ones can go as one). Raises
+        InvalidRequest where it is no positive number.
+        """
         text = self.parameters().get("timeout") if self.query_string else None
-        return limits.timeout_default_s if text is None else seconds_of(text, limits.timeout_s_max)
+        if text is None:
+            return limits.timeout_default_s
+        return max(LEFT_S_MIN, seconds_of(text, limits.timeout_s_max) - self.waited_s)
+
+    def charge(self, cost: float) -> None:
+        """Say what the request costs as a whole (deployments/cost.py)."""
+        if self.ticket is not None:
+            self.ticket.charge(cost)
 
     def wait(self, default: bool = False) -> bool:
         """`wait`, or the default where it is not given."""

@@ -7,6 +7,7 @@ in one request the last point counts; conditions are about points as they were b
 from __future__ import annotations
 
 from cluster.requests import UpsertCondition
+from deployments.cost import read_cost
 from deployments.http_filters import EMPTY_UPDATE, encoded_filter, parse_keys, selected_points
 from deployments.http_json import dump, parse_body, records
 from deployments.http_message import HttpContext, Reply, Request, success
@@ -40,6 +41,7 @@ async def retrieve_points(context: HttpContext, request: Request) -> Reply:
     spec = context.cluster.collection(request.collection).spec
     vectors = parse_vector_selection(spec, body.vectors_shown)
     keys = parse_keys(body.ids, "ids[{}]", context.limits)
+    request.charge(read_cost(len(keys)))
     deadline_s = request.deadline_s(context.limits)
     found = await context.cluster.retrieve(request.collection, keys, selection.wanted, vectors.wanted, deadline_s)
     return success(request, dump(records(found, selection, vectors)))
@@ -61,6 +63,7 @@ async def count_points(context: HttpContext, request: Request) -> Reply:
     """POST /collections/{c}/points/count; exact and not are the same here"""
     body = parse_body(CountBody, request.body or b"{}")
     encoded = encoded_filter(body.filter, context.limits)
+    request.charge(read_cost(0, bool(encoded)))
     counted = await context.cluster.count(request.collection, request.deadline_s(context.limits), encoded)
     return success(request, b'{"count":%d}' % counted)
 

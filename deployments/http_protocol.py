@@ -8,7 +8,7 @@ health, routes) and upgrades take the usual way.
 
 What Serve would do on its way, and what is done here instead: it waits for requests in progress before a router ends
 (uvicorn's server waits for them too), it holds back more than `max_ongoing_requests` (here they are refused with 503 and
-Retry-After), and it cancels what a client no longer waits for (so does this).
+Retry-After, as are bodies that have no room), and it cancels what a client no longer waits for (so does this).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from shards.errors import QueueFull
 
 SERVE_PREFIX = b"/-/"
 BUSY_RETRY_S = 1.0
+BODIES_BYTES_MAX = 256 * 1024 * 1024
 
 _log = logging.getLogger(__name__)
 
@@ -55,13 +56,37 @@ class _Registered:
     app: DirectApp | None = None
     loop: asyncio.AbstractEventLoop | None = None
     ongoing_max = 0
+    bodies: BodyBudget
 
 
-def register(app: DirectApp, ongoing_max: int) -> None:
+class BodyBudget:
+    """Bytes of the bodies that a router holds at once, those still on their way included."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self.bytes_max = bytes_max
+        self.held_bytes = 0
+
+    def take(self, size: int) -> None:
+        """Raises QueueFull where there is no room."""
+        if self.held_bytes + size > self.bytes_max:
+            raise QueueFull(
+                f"this router holds {self.held_bytes} bytes of requests; the limit is {self.bytes_max}"
+                " (admission.body_bytes_max): try again later",
+                BUSY_RETRY_S,
+            )
+        self.held_bytes += size
+
+    def give_back(self, size: int) -> None:
+        """What was taken."""
+        self.held_bytes -= size
+
+
+def register(app: DirectApp, ongoing_max: int, bodies_bytes_max: int = BODIES_BYTES_MAX) -> None:
     """From now on, new connections' requests go straight to `app`, if they arrive on the loop that runs now (Serve can
     be set to run applications in a thread of their own; then they take its usual way).
     """
     _Registered.app, _Registered.loop, _Registered.ongoing_max = app, asyncio.get_running_loop(), ongoing_max
+    _Registered.bodies = BodyBudget(bodies_bytes_max)
 
 
 def protocol_class(usual: type[asyncio.Protocol], loop: asyncio.AbstractEventLoop) -> type[asyncio.Protocol]:
@@ -134,8 +159,8 @@ class _Exchange:
     """One request and its reply. Has what uvicorn's protocol asks of its own RequestResponseCycle."""
 
     __slots__ = (
-        "_app", "_before", "_body", "_body_bytes", "_call", "_headers", "_is_started", "_method", "_protocol", "_refusal",
-        "_started", "_task", "disconnected", "keep_alive", "response_complete",
+        "_app", "_before", "_body", "_body_bytes", "_call", "_headers", "_held_bytes", "_is_started", "_method",
+        "_protocol", "_refusal", "_started", "_task", "disconnected", "keep_alive", "response_complete",
     )  # fmt: skip
     message_event = asyncio.Event()
     """uvicorn sets it when a connection ends; nobody waits for it."""
@@ -151,6 +176,7 @@ class _Exchange:
         self._method: str = protocol.parser.get_method().decode("ascii")
         self._body: list[bytes] = []
         self._body_bytes = 0
+        self._held_bytes = 0
         self._call: Call | None = None
         self._refusal: Exception | None = None
         try:
@@ -170,12 +196,29 @@ class _Exchange:
             return
         self._body_bytes += len(chunk)
         if self._refusal is None:
-            self._body.append(chunk)
+            self._keep(chunk)
         if self._body_bytes > self._app.body_bytes_max:
-            self._body = []
+            self._let_go()
             limit = self._app.body_bytes_max
             self._refusal = BodyTooLarge(f"the body is larger than the limit body_bytes_max of {limit} bytes")
             self.start()
+
+    def _keep(self, chunk: bytes) -> None:
+        try:
+            _Registered.bodies.take(len(chunk))
+        except QueueFull as error:
+            self._let_go()
+            self._refusal = error
+        else:
+            self._held_bytes += len(chunk)
+            self._body.append(chunk)
+
+    def _let_go(self) -> None:
+        """Of the body."""
+        self._body = []
+        if self._held_bytes:
+            _Registered.bodies.give_back(self._held_bytes)
+            self._held_bytes = 0
 
     def start(self) -> None:
         """The request is here: answer it now, or after the one before it on this connection."""
@@ -187,6 +230,10 @@ class _Exchange:
             ongoing = len(protocol.tasks)
             if ongoing >= _Registered.ongoing_max:
                 self._refusal = QueueFull(f"this router already works on {ongoing} requests", BUSY_RETRY_S)
+            if self._refusal is not None and not protocol.flow.write_paused:
+                self._let_go()
+                self._answer(self._refused(self._refusal))  # a task would cost more than the answer
+                return
             protocol._start_asgi_task(self, protocol.app)  # type: ignore[arg-type]
         else:
             protocol.flow.pause_reading()
@@ -198,30 +245,42 @@ class _Exchange:
         self.disconnected = True
         if self._task is not None:
             self._task.cancel()
+        else:
+            self._let_go()
 
     async def run_asgi(self, app: Any) -> None:
         """Answer (called as uvicorn calls its own cycles; `app` is Serve's, and passed by)."""
         if self.disconnected:
             return
         self._task = asyncio.current_task()
-        if self._refusal is not None:
-            request_id = given_id(self._headers)
-            reply = error_reply(self._refusal, self._started, request_id)
-            reply = with_id(reply, request_id) if request_id else reply
-        else:
-            assert self._call is not None, "what is not refused was let in"
-            reply = await self._app.answer(
-                self._call, self._body[0] if len(self._body) == 1 else b"".join(self._body)
-            )
+        try:
+            reply = await self._reply()
+        finally:
+            self._let_go()
         flow = self._protocol.flow
         if flow.write_paused:
             await flow.drain()
         if self.disconnected:
             return
         if reply.stream is None:
-            self._end(self._head(reply) + (b"" if self._method == "HEAD" else reply.body))
+            self._answer(reply)
         else:
             await self._send(reply, reply.stream)
+
+    async def _reply(self) -> Reply:
+        if self._refusal is not None:
+            return self._refused(self._refusal)
+        assert self._call is not None, "what is not refused was let in"
+        body, self._body = self._body[0] if len(self._body) == 1 else b"".join(self._body), []
+        return await self._app.answer(self._call, body)
+
+    def _refused(self, refusal: Exception) -> Reply:
+        request_id = given_id(self._headers)
+        reply = error_reply(refusal, self._started, request_id)
+        return with_id(reply, request_id) if request_id else reply
+
+    def _answer(self, reply: Reply) -> None:
+        self._end(self._head(reply) + (b"" if self._method == "HEAD" else reply.body))
 
     async def _send(self, reply: Reply, stream: Stream) -> None:
         """A body in pieces: the next is asked for when the client has taken enough of those before."""

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 
 from cluster.requests import OrderBy, ScrollRequest
+from deployments.cost import read_cost
 from deployments.http_filters import encoded_filter, parse_key
 from deployments.http_json import dump, parse_body, records
 from deployments.http_message import HttpContext, Reply, Request, success
@@ -30,6 +31,7 @@ async def scroll_points(context: HttpContext, request: Request) -> Reply:
     selection = parse_selection(body.with_payload, default=True)
     vectors = parse_vector_selection(spec, body.vectors_shown)
     asked = _asked(body, context.limits)._replace(with_payload=selection.wanted, with_vectors=vectors.wanted)
+    request.charge(read_cost(asked.limit, bool(asked.filter) or asked.order_by is not None))
     page = await context.cluster.scroll(request.collection, asked, request.deadline_s(context.limits))
     points = records(page.records, selection, vectors)
     if page.order_values is not None:

@@ -15,6 +15,8 @@ from cluster.search_times import SearchTimes
 from cluster.tenant_guard import guard_of, narrowed
 from deployments.cache_key import Arrival
 from deployments.cache_question import Answer, Question, coverage_json
+from deployments.cost import read_cost, search_cost
+from deployments.degradation import lowered_ef
 from deployments.http_filters import NO_FILTER, encoded_filter
 from deployments.http_json import Point, dump, parse_body, records, scored_points, scores_of
 from deployments.http_message import HttpContext, Reply, Request, success
@@ -89,9 +91,11 @@ async def query_points_batch(context: HttpContext, request: Request) -> Reply:
             f"a batch asks for {hit_count} hits; the limit hits_per_request_max is {limits.hits_per_request_max}"
         )
     queries = [[] if body.query is None else query_vector(body.query) for body in bodies]
+    request.charge(sum(_cost(body, plan, spec) for body, plan in zip(bodies, plans, strict=True)))
     groups: dict[_Plan, list[int]] = {}
-    for place, plan in enumerate(plans):
+    for place, asked in enumerate(plans):
         if bodies[place].query is not None:
+            plan = _fitted(context, request, asked, spec)
             groups.setdefault(plan, []).append(place)
     requests = []
     for plan, places in groups.items():
@@ -106,7 +110,7 @@ async def query_points_batch(context: HttpContext, request: Request) -> Reply:
         for hits, found_scores, place in zip(answer.hits, scores_of(answer.hits, distance), places, strict=True):
             results[place]["points"] = scored_points(hits, found_scores, *shown[place])
     coverage = min((answer.coverage for answer in answers), default=1.0)
-    reply = success(request, dump(results), coverage_json(coverage))
+    reply = success(request, dump(results), _said(request, coverage))
     times = [answer.times for answer in answers if answer.times is not None]
     return _timed(context, request, max(times, key=lambda one: one.merged, default=None), reply)
 
@@ -124,26 +128,38 @@ async def _answer(context: HttpContext, request: Request, form: _Form) -> Answer
         return await _searched(context, request, form.read(request.body))
     arrival = Arrival(state, form.name, request.query_string, request.body, request.headers, request.tenants)
     try:
-        return await cache.answer(arrival, lambda: _question(context, request, form.read(request.body)))
-    except _NothingNear as found:
-        return await _searched(context, request, found.body)
+        return await cache.answer(arrival, lambda: _question_to_keep(context, request, form.read(request.body)))
+    except _NotKept as found:
+        return await _searched(context, request, found.body, found.question)
 
 
-class _NothingNear(Exception):
-    """A body that asks for nothing near is no question for the cache."""
+class _NotKept(Exception):
+    """The answer is none for the cache: the body asks for nothing near (then there is no question), or it is searched with
+    less width than it will be at another time.
+    """
 
-    def __init__(self, body: QueryBody) -> None:
+    def __init__(self, body: QueryBody, question: Question | None = None) -> None:
         super().__init__()
         self.body = body
+        self.question = question
+
+
+def _question_to_keep(context: HttpContext, request: Request, body: QueryBody) -> Question:
+    if body.query is None:
+        raise _NotKept(body)
+    question = _question(context, request, body)
+    if request.degraded:
+        raise _NotKept(body, question)
+    return question
 
 
 def _question(context: HttpContext, request: Request, body: QueryBody) -> Question:
-    if body.query is None:
-        raise _NothingNear(body)
     state = context.cluster.collection(request.collection)
     spec = state.spec
     shown = _shown(body, spec)
     plan = _plan(body, shown, context.limits)
+    request.charge(_cost(body, plan, spec))
+    plan = _fitted(context, request, plan, spec)
     if request.tenants:
         # Here already, not only where shards are asked: what an answer depends on is less then.
         plan = plan._replace(filter=narrowed(plan.filter, guard_of(request.collection, state)))
@@ -157,15 +173,19 @@ def _question(context: HttpContext, request: Request, body: QueryBody) -> Questi
     return Question(SearchRequest(vectors, *plan), shown, write, request.deadline_s(context.limits))
 
 
-async def _searched(context: HttpContext, request: Request, body: QueryBody) -> Answer:
-    """The answer without a cache."""
+async def _searched(
+    context: HttpContext, request: Request, body: QueryBody, question: Question | None = None
+) -> Answer:
+    """The answer without a cache. `question`: the body's, where it was made already."""
     if body.query is None:
-        shown = _shown(body, context.cluster.collection(request.collection).spec)
-        points = await _first_points(context, request, _plan(body, shown, context.limits), shown)
-        return Answer(dump(points), coverage_json(1.0), None)
-    question = _question(context, request, body)
+        spec = context.cluster.collection(request.collection).spec
+        shown = _shown(body, spec)
+        plan = _plan(body, shown, context.limits)
+        request.charge(_cost(body, plan, spec))
+        return Answer(dump(await _first_points(context, request, plan, shown)), coverage_json(1.0), None)
+    question = question or _question(context, request, body)
     answer = await context.cluster.search(request.collection, question.request, question.deadline_s)
-    return Answer(question.write(answer), coverage_json(answer.coverage), answer.times)
+    return Answer(question.write(answer), _said(request, answer.coverage), answer.times)
 
 
 class _Form(NamedTuple):
@@ -213,6 +233,34 @@ def _plan(body: QueryBody, shown: _Shown, limits: LimitSettings, place: str = ""
     encoded = NO_FILTER if body.filter is None else encoded_filter(body.filter, limits, f"{place}filter")
     payload, vectors = shown.payload.wanted, shown.vectors.wanted
     return _Plan(k, ef, exact, body.score_threshold, payload, vectors, offset, vector, encoded)
+
+
+def _cost(body: QueryBody, plan: _Plan, spec: CollectionSpec) -> float:
+    if body.query is None:
+        return read_cost(plan.k + plan.offset, bool(plan.filter))
+    ef = plan.ef or spec.hnsw_of(searched_vector(spec, plan.vector)).ef_search
+    return search_cost(max(ef, plan.k + plan.offset), plan.exact, bool(plan.filter))
+
+
+def _fitted(context: HttpContext, request: Request, plan: _Plan, spec: CollectionSpec) -> _Plan:
+    """The plan as it is carried out: a router that is short of time gives less width to who asks for none, and says so."""
+    admission = context.admission
+    fraction = admission.degradation.ef_fraction
+    if fraction == 1.0 or plan.ef is not None or plan.exact:
+        return plan
+    usual = spec.hnsw_of(searched_vector(spec, plan.vector)).ef_search
+    ef = lowered_ef(usual, plan.k + plan.offset, fraction)
+    if ef == usual:
+        return plan
+    admission.counts.lowered_ef += 1
+    request.degraded = ("ef",)
+    return plan._replace(ef=ef)
+
+
+def _said(request: Request, coverage: float) -> bytes:
+    """What an answer says of itself."""
+    said = coverage_json(coverage)
+    return said if not request.degraded else b'%b,"degraded":%b}' % (said[:-1], dump(request.degraded))
 
 
 def _as_query(legacy: LegacySearchBody) -> QueryBody:

@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from cluster.breaker import BreakerStatus
 from deployments.http_message import JSON, TEXT, HttpContext, Reply, Request, success
 from deployments.readiness import RETRY_AFTER_S
 
@@ -43,19 +44,31 @@ async def readyz(context: HttpContext, request: Request) -> Reply:
 async def get_cluster(context: HttpContext, request: Request) -> Reply:
     """GET /cluster: what clients expect of a server without consensus of theirs, and our shards under `shoal`"""
     state = context.cluster.state
+    breakers = context.cluster.breakers()
     shards: list[dict[str, Any]] = [
         {
             "id": shard.shard_id,
             "address": shard.address and f"{shard.address.host}:{shard.address.port}",
             "problem": shard.problem,
+            "breaker": breaker_in_json(breakers.get(shard.shard_id)),
             "collections": sorted(
                 name for name, held in state.collections.items() if shard.shard_id in held.shard_map.shard_ids
             ),
         }
         for shard in state.shards
     ]
-    shoal = {"cluster_id": state.cluster_id, "version": state.version, "shards": shards}
+    shoal = {
+        "cluster_id": state.cluster_id,
+        "version": state.version,
+        "shards": shards,
+        "router": {"name": context.observed.requests.router, "admission": context.admission.in_json()},
+    }
     return success(request, orjson.dumps({"status": "disabled", "shoal": shoal}))
+
+
+def breaker_in_json(status: BreakerStatus | None) -> dict[str, Any] | None:
+    """A breaker's part of an answer; None of a shard that this router does not know yet."""
+    return status and {**status._asdict(), "failed_fraction": round(status.failed_fraction, 4)}
 
 
 async def get_state(context: HttpContext, request: Request) -> Reply:

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from cluster.requests import Selection, UpsertCondition, WriteReceipt
 from cluster.scope import Scope
 from deployments.cluster_api import ClusterApi
+from deployments.cost import change_cost, upsert_cost
 from deployments.http_errors import MissingPoint
 from deployments.http_json import parse_body
 from deployments.http_message import HttpContext, Reply, Request, success
@@ -41,6 +42,11 @@ class Sending:
 class Write(Protocol):
     """A write that was checked. `send` raises what the cluster raises, and MissingPoint."""
 
+    @property
+    def cost(self) -> float:
+        """In tokens (deployments/cost.py)."""
+        ...
+
     async def send(self, cluster: ClusterApi, how: Sending) -> WriteReceipt: ...
 
 
@@ -55,6 +61,11 @@ class Upsert:
     batch: PointBatch
     condition: UpsertCondition
 
+    @property
+    def cost(self) -> float:
+        """See Write."""
+        return upsert_cost(len(self.batch))
+
     async def send(self, cluster: ClusterApi, how: Sending) -> WriteReceipt:
         """See Write."""
         return await cluster.upsert(how.collection, self.batch, how.deadline_s, self.condition)
@@ -65,6 +76,11 @@ class Deletion:
     """Points go; that one is not there is no error."""
 
     selection: Selection
+
+    @property
+    def cost(self) -> float:
+        """See Write."""
+        return _change_cost(self.selection)
 
     async def send(self, cluster: ClusterApi, how: Sending) -> WriteReceipt:
         """See Write."""
@@ -77,6 +93,11 @@ class Change:
 
     selection: Selection
     change: PointChange
+
+    @property
+    def cost(self) -> float:
+        """See Write."""
+        return _change_cost(self.selection)
 
     async def send(self, cluster: ClusterApi, how: Sending) -> WriteReceipt:
         """See Write."""
@@ -93,6 +114,11 @@ class NewVectors:
     batch: PointBatch
     condition: UpsertCondition
 
+    @property
+    def cost(self) -> float:
+        """See Write."""
+        return upsert_cost(len(self.batch))
+
     async def send(self, cluster: ClusterApi, how: Sending) -> WriteReceipt:
         """See Write."""
         receipt = await cluster.update_vectors(how.collection, self.batch, how.deadline_s, self.condition)
@@ -105,7 +131,9 @@ async def answer_write(context: HttpContext, request: Request, model: type[Body]
     body = parse_body(model, request.body)
     spec = context.cluster.collection(request.collection).spec
     how = sending(context, request)
-    receipt = await prepare(body, spec, context.limits).send(context.cluster, how)
+    write = prepare(body, spec, context.limits)
+    request.charge(write.cost)
+    receipt = await write.send(context.cluster, how)
     return success(request, written(receipt, how), b'{"lsn":%d}' % receipt.lsn)
 
 
@@ -117,6 +145,10 @@ def sending(context: HttpContext, request: Request) -> Sending:
 def written(receipt: WriteReceipt, how: Sending) -> bytes:
     """The JSON of a write's result."""
     return orjson.dumps({"operation_id": receipt.lsn, "status": "completed" if how.waits else "acknowledged"})
+
+
+def _change_cost(selection: Selection) -> float:
+    return change_cost(None if selection.keys is None else len(selection.keys))
 
 
 async def _check_all_exist(cluster: ClusterApi, keys: list[int], how: Sending) -> None:

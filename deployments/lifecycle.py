@@ -150,6 +150,7 @@ def _order(settings: Settings, folder: DataFolder, run_folder: Path, application
         router=settings.router,
         cache=settings.cache,
         limits=settings.limits,
+        admission=settings.admission,
         log=settings.log,
         tracing=settings.tracing,
         snapshots=settings.snapshots,

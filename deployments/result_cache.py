@@ -16,6 +16,7 @@ affair, keys are cache_key.py's. Lives on the router's loop.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
@@ -51,9 +52,9 @@ class _Asked(NamedTuple):
     footprint: Footprint
 
     @property
-    def about(self) -> Scope:
-        """The collection that the request began with. Its tenants are in the question's filter already."""
-        return _about(self.arrival)
+    def scope(self) -> Scope:
+        """What its searches are held to: the answer is kept for this collection and these tenants."""
+        return _scope(self.arrival)
 
     @property
     def kind(self) -> Hashable:
@@ -116,6 +117,8 @@ class ResultCache:
         self._level_one = LevelOne(settings.l1_bytes, self.counts)
         self._flights: dict[bytes, _Flight] = {}
         self._flight_count = 0
+        self.pressed_staleness_s = 0.0
+        """What is allowed to every request, because the router is short of time (deployments/degradation.py)."""
 
     def __repr__(self) -> str:
         return f"<ResultCache: {len(self._level_one)} answers, {self.counts.l1_bytes} bytes>"
@@ -130,7 +133,7 @@ class ResultCache:
             check = await self._check(entry, directives)
             if check.answer is not None:
                 if self._sampler.picks():
-                    self._sample(arrival, check.entry, read())
+                    self._sample(arrival, check.entry, read)
                 return check.answer
         question = read()
         plan, vectors = question.request[1:], question.request.vectors
@@ -157,14 +160,18 @@ class ResultCache:
             return cleared, None
         return cleared, await self._level_two.clear(None if collection is None else collection.uid, slot)
 
-    def _sample(self, arrival: Arrival, entry: Entry, question: Question) -> None:
-        search = partial(self._cluster.search, _about(arrival), question.request, question.deadline_s)
-        self._sampler.compare(entry, search, question.write)
+    def _sample(self, arrival: Arrival, entry: Entry, read: Callable[[], Question]) -> None:
+        with contextlib.suppress(
+            Exception
+        ):  # just now its caller has no tokens left, or would get less width: no sample
+            question = read()
+            search = partial(self._cluster.search, _scope(arrival), question.request, question.deadline_s)
+            self._sampler.compare(entry, search, question.write)
 
     async def _check(self, entry: Entry, directives: Directives, level: Level = "l1") -> _Check:
         """Whether a kept answer may be given."""
         now = asyncio.get_running_loop().time()
-        allowed_s = self._settings.staleness_s(directives.staleness_ms)
+        allowed_s = max(self._settings.staleness_s(directives.staleness_ms), self.pressed_staleness_s)
         if allowed_s and (age_s := now - entry.asked_at) <= allowed_s:
             self.counts.unvalidated += 1
             self._count_hit(entry, "l1")
@@ -241,7 +248,7 @@ class ResultCache:
         is_whole = answer is None
         if answer is None:
             question = asked.question
-            answer = await self._cluster.search(asked.about, question.request, question.deadline_s)
+            answer = await self._cluster.search(asked.scope, question.request, question.deadline_s)
             if self._level_two is not None:
                 self._level_two.observe(asked.kind, asyncio.get_running_loop().time() - asked_at)
         points = asked.question.write(answer)
@@ -261,7 +268,7 @@ class ResultCache:
         kept = {shard_id: body for shard_id, body in entry.parts.items() if shard_id not in moved}
         question = asked.question
         try:
-            answer = await self._cluster.search_moved(asked.about, question.request, kept, moved, question.deadline_s)
+            answer = await self._cluster.search_moved(asked.scope, question.request, kept, moved, question.deadline_s)
         except (StaleEpoch, NotFound):
             return None
         self.counts.moved_shards += len(moved)
@@ -280,8 +287,8 @@ class ResultCache:
         self.counts.cross_shard += len(entry.footprint.shard_ids) > 1
 
 
-def _about(arrival: Arrival) -> Scope:
-    return Scope(arrival.collection.name, arrival.collection.uid)
+def _scope(arrival: Arrival) -> Scope:
+    return Scope(arrival.collection.name, arrival.collection.uid, arrival.tenants)
 
 
 async def _wait(flight: _Flight, asked: _Asked) -> _Asked:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from deployments.admission import Admission
 from deployments.observability import OBSERVE_DEFAULTS, ObserveSettings
 from deployments.result_cache import ResultCache
 from deployments.snapshot_settings import SnapshotSettings
@@ -11,11 +12,14 @@ from deployments.snapshot_settings import SnapshotSettings
 
 @dataclass(frozen=True, slots=True)
 class RouterParts:
-    """`cache`: kept answers, None for none. `observe`: logs and traces. `snapshots`: whence they may be recovered."""
+    """`cache`: kept answers, None for none. `observe`: logs and traces. `snapshots`: whence they may be recovered.
+    `admission`: how much the router takes on; None for the defaults.
+    """
 
     cache: ResultCache | None = None
     observe: ObserveSettings = OBSERVE_DEFAULTS
     snapshots: SnapshotSettings = field(default_factory=SnapshotSettings)
+    admission: Admission | None = None
 
 
 PLAIN = RouterParts()

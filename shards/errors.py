@@ -107,6 +107,12 @@ class QueueFull(Overloaded):
     code = "queue_full"
 
 
+class RateLimited(Overloaded):
+    """The caller, its tenant, or all callers together have spent their tokens; the message names which."""
+
+    code = "rate_limited"
+
+
 class MemoryExhausted(Overloaded):
     code = "memory_exhausted"
 
@@ -126,6 +132,12 @@ class ShardUnavailable(Unavailable):
     """A shard can't answer now. The call may have run."""
 
     code = "shard_unavailable"
+
+
+class BreakerOpen(ShardUnavailable):
+    """A shard failed too often lately, and is left alone until probes of it are healthy. The call has not run."""
+
+    code = "breaker_open"
 
 
 class DeadlineExceeded(Unavailable):

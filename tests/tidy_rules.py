@@ -47,7 +47,7 @@ PURE_MODULES = frozenset(
         *("shards/report.py", "shards/scan.py", "shards/schema.py", "shards/settings.py"),
         *("shards/filter_memo.py", "shards/filter_plan.py", "shards/filter_query.py", "shards/field_schema.py"),
         *("shards/point_change.py", "shards/tenant_names.py", "shards/vector_layout.py", "shards/wire.py"),
-        *("cluster/aliases.py", "cluster/collection_settings.py"),
+        *("cluster/aliases.py", "cluster/breaker.py", "cluster/collection_settings.py"),
         *(
             f"shards/filters/{name}.py"
             for name in (
@@ -82,12 +82,17 @@ PURE_MODULES = frozenset(
         *(
             f"deployments/{name}.py"
             for name in (
-                "cache_breaker",
-                "cache_counts",
-                "cache_key",
-                "cache_policy",
-                "cache_settings",
-                "openapi_words",
+                *(
+                    "adaptive",
+                    "admission_settings",
+                    "cache_breaker",
+                    "cache_counts",
+                    "cache_key",
+                    "cache_policy",
+                    "cache_settings",
+                    "cost",
+                ),
+                *("degradation", "openapi_words", "token_bucket", "waiting_line"),
             )
         ),
     }

@@ -180,6 +180,14 @@ def _memory_in_words(memory: dict[str, Any] | None) -> str:
     return f"{used} of {memory['limit_bytes'] / MIB:,.0f} MiB{level}"
 
 
+def _problem_in_words(shard: dict[str, Any]) -> str:
+    """What is wrong with a shard, as the cluster sees it, or as the router does that answered."""
+    breaker = shard.get("breaker") or {}
+    if shard["problem"] is None and breaker.get("state", "closed") != "closed":
+        return f"breaker {breaker['state']}: {breaker['reason']}"
+    return shard["problem"] or "none"
+
+
 def _print_status_json(found: Status, answer: str, shards: list[dict[str, Any]]) -> None:
     run = found.run
     print_json({
@@ -202,7 +210,7 @@ def _print_status(found: Status, answer: str, shards: list[dict[str, Any]], fold
         rows = [
             (
                 *(shard["id"], shard["address"] or "-", ", ".join(shard["collections"]) or "-"),
-                *(_memory_in_words(shard["memory"]), shard["problem"] or "none"),
+                *(_memory_in_words(shard["memory"]), _problem_in_words(shard)),
             )
             for shard in shards
         ]

@@ -18,7 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.chaos import cache_interleavings, disk_full, kills, recall_cycles, redis_faults, simulations
+from deployments.admission_settings import AdmissionSettings
+from tests.chaos import cache_interleavings, disk_full, kills, overload, recall_cycles, redis_faults, simulations
 from tests.chaos.real_cluster import RealCluster
 from tests.chaos.report import Report, in_words, to_json
 from tests.chaos.small_disk import NoSmallDisk, small_disk
@@ -80,6 +81,15 @@ def _redis_faults(options: Options) -> Iterator[Report]:
         yield _in_new_folder(options, 18, seed, lambda folder, plan=plan: redis_faults.run(folder, plan))
 
 
+def _overload(options: Options) -> Iterator[Report]:
+    little = {"seconds": 8.0, "steady_s": 8.0, "points": 5_000} if options.quick else {}
+    for seed in _seeds(options):
+        plan = overload.OverloadPlan(seed, **little)
+        yield _on_new_folder(
+            options, 19, seed, lambda cluster, plan=plan: overload.run(cluster, plan), plan.admission
+        )
+
+
 def _cache_interleavings(options: Options) -> Iterator[Report]:
     little = {"interleavings": 2_000, "restarts": 2} if options.quick else {}
     for seed in _seeds(options):
@@ -92,6 +102,7 @@ ROWS: dict[int, Callable[[Options], Iterator[Report]]] = {
     6: _disk_full,
     14: _recall_cycles,
     18: _redis_faults,
+    19: _overload,
     23: _cache_interleavings,
 }
 
@@ -119,20 +130,32 @@ def _in_new_folder(options: Options, row: int, seed: int, run: Callable[[Path], 
     return report
 
 
-def _on_new_folder(options: Options, row: int, seed: int, run: Callable[[RealCluster], Report]) -> Report:
+def _on_new_folder(
+    options: Options,
+    row: int,
+    seed: int,
+    run: Callable[[RealCluster], Report],
+    admission: AdmissionSettings | None = None,
+) -> Report:
     """A run on a cluster with a folder of its own, which is removed where the run passed."""
     folder = options.scratch / f"row-{row}-seed-{seed}"
     shutil.rmtree(folder, ignore_errors=True)
-    report = _on_cluster(row, seed, folder, run)
+    report = _on_cluster(row, seed, folder, run, admission)
     if report.verdict == "passed":
         shutil.rmtree(folder, ignore_errors=True)
     return report
 
 
-def _on_cluster(row: int, seed: int, folder: Path, run: Callable[[RealCluster], Report]) -> Report:
+def _on_cluster(
+    row: int,
+    seed: int,
+    folder: Path,
+    run: Callable[[RealCluster], Report],
+    admission: AdmissionSettings | None = None,
+) -> Report:
     """A run that breaks off has failed; the other rows go on."""
     try:
-        with RealCluster(folder) as cluster:
+        with RealCluster(folder, admission=admission) as cluster:
             return run(cluster)
     except Exception as error:
         traceback.print_exc()

@@ -16,6 +16,7 @@ import numpy as np
 
 from benchmarks.shard_processes import kill_hard, shard_pids
 from deployments import lifecycle
+from deployments.admission_settings import AdmissionSettings
 from deployments.config import ClusterSettings, HttpSettings, Settings
 from deployments.data_folder import RunInfo
 from deployments.http_client import ClusterClient, collection_path
@@ -45,13 +46,16 @@ T = TypeVar("T")
 class RealCluster:
     """A context manager: the cluster runs inside, and nothing is left of its processes behind."""
 
-    def __init__(self, data_folder: Path, seal_bytes: int = SEAL_BYTES) -> None:
+    def __init__(
+        self, data_folder: Path, seal_bytes: int = SEAL_BYTES, admission: AdmissionSettings | None = None
+    ) -> None:
         self.settings = Settings(
             data_folder=data_folder,
             http=HttpSettings(port=free_port_block(1).start),
             cluster=ClusterSettings(shard_count=SHARD_COUNT),
             shards=ShardSettings(seal_bytes=seal_bytes, exact_scan_bytes=0),
             limits=LimitSettings(k_max=ENUMERATED_MAX),
+            admission=admission or AdmissionSettings(),
         )
         self.info: RunInfo | None = None
         self.kills = 0

@@ -1,12 +1,15 @@
-"""Two rows of `make chaos`, small and seeded: kill -9 under writes and searches, and recall before and after it."""
+"""Three rows of `make chaos`, small and seeded: kill -9 under writes and searches, recall before and after it, and more
+searches than can be answered.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.chaos import kills, recall_cycles
+from tests.chaos import kills, overload, recall_cycles
 from tests.chaos.real_cluster import RealCluster
 from tests.chaos.report import in_words
 
@@ -29,5 +32,13 @@ def test_killed_shards_lose_nothing(cluster: RealCluster) -> None:
 def test_recall_survives_kills(cluster: RealCluster) -> None:
     plan = recall_cycles.RecallPlan(SEED, cycles=2, restart_every=0, points=3_000, queries=250)
     report = recall_cycles.run(cluster, plan)
+    print(in_words(report))
+    assert report.verdict == "passed", in_words(report)
+
+
+def test_overload_is_refused_with_a_time_to_come_back(tmp_path: Path) -> None:
+    plan = overload.OverloadPlan(SEED, seconds=4, steady_s=7, requests_max=48, points=3_000, judges_figures=False)
+    with RealCluster(tmp_path / "data", admission=plan.admission) as cluster:
+        report = overload.run(cluster, plan)
     print(in_words(report))
     assert report.verdict == "passed", in_words(report)

@@ -238,3 +238,4 @@ def test_a_narrowed_filter_is_no_deeper() -> None:
         "should": [{"key": "m"}],
         "must_not": [{"key": "x"}],
     }
+    assert narrowed(both, guard) == both

@@ -16,6 +16,7 @@ import orjson
 
 from cluster.aliases import AliasAction, change_aliases
 from cluster.api_keys import KeyChange, Keys, apply_change
+from cluster.breaker import Breaker, BreakerStatus
 from cluster.collection_settings import encode_settings, merge_settings
 from cluster.requests import (
     ANY_POINT,
@@ -277,6 +278,17 @@ class FakeCluster(FakePointWrites):
     taken: list[SnapshotDescription] = field(default_factory=list)
     recovered: list[tuple[str, bytes]] = field(default_factory=list)
     """Collections, and what they were recovered of: a snapshot's name, or a file's bytes."""
+
+    guarded: Breaker = field(default_factory=Breaker)
+    """The breaker of shard 0."""
+
+    extras_allowed: bool = True
+
+    def allow_extras(self, allowed: bool) -> None:
+        self.extras_allowed = allowed
+
+    def breakers(self) -> dict[int, BreakerStatus]:
+        return {0: self.guarded.status(0.0)}
 
     @property
     def state(self) -> ClusterState:

@@ -135,13 +135,23 @@ def test_names(client: AsgiClient, name: str, status: int) -> None:
     assert client.call("PUT", f"/collections/{name}", {"vectors": PLAIN}).status == status
 
 
+CLOSED = {"state": "closed", "timeouts_in_row": 0, "failed_fraction": 0.0, "opened_count": 0, "reason": ""}
+
+
 def test_cluster_lists_shards(client: AsgiClient, cluster: FakeCluster) -> None:
     client.call("PUT", "/collections/words", {"vectors": PLAIN})
     whole = client.call("GET", "/cluster").result
     assert whole["status"] == "disabled"
     assert whole["shoal"]["shards"] == [
-        {"id": 0, "address": "127.0.0.1:7", "problem": None, "collections": ["words"]}
+        {"id": 0, "address": "127.0.0.1:7", "problem": None, "breaker": CLOSED, "collections": ["words"]}
     ]
+    admission = whole["shoal"]["router"]["admission"]
+    assert (admission["level"], admission["factor"], admission["held_max"]) == ("normal", 1.0, 320)
+    assert admission["counts"]["admitted"] == 0
+    for _ in range(5):
+        cluster.guarded.on_timeout(0.0)
+    (shard,) = client.call("GET", "/cluster").result["shoal"]["shards"]
+    assert (shard["breaker"]["state"], shard["breaker"]["opened_count"]) == ("open", 1)
     one = client.call("GET", "/collections/words/cluster").result
     assert one["local_shards"] == [{"shard_id": 0, "points_count": 0, "state": "Active"}]
     assert one["shoal"]["shards"][0]["address"] == "127.0.0.1:7"

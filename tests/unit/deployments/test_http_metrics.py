@@ -83,6 +83,14 @@ def test_collections_and_shards_are_described(client: AsgiClient, cluster: FakeC
     assert found["shoal_shard_up"] == [({"shard": "0"}, 1)]
     assert found["shoal_shard_memory_used_bytes"] == [({"shard": "0"}, 7)]
     assert "shoal_shard_memory_limit_bytes" not in found
+    (admitted,) = found["shoal_admission_admitted_total"]
+    assert admitted[1] == 1
+    assert {labels["reason"]: value for labels, value in found["shoal_admission_refused_total"]} == {
+        "full": 0,
+        "late": 0,
+        **{f"rate_{kind}": 0 for kind in ("system", "tenant", "key")},
+    }
+    assert [(labels["shard"], value) for labels, value in found["shoal_shard_breaker_open"]] == [("0", 0)]
 
 
 def test_what_does_not_answer_is_left_out_and_said(client: AsgiClient, cluster: FakeCluster) -> None:

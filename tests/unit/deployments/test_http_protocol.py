@@ -103,12 +103,12 @@ class Client:
 Scenario = Callable[[Client, EchoApp, ServerState], Awaitable[None]]
 
 
-def run(scenario: Scenario, ongoing_max: int = 100) -> None:
+def run(scenario: Scenario, ongoing_max: int = 100, bodies_bytes_max: int = 1_000_000) -> None:
     """The scenario against a server that has the app registered."""
 
     async def main() -> None:
         app, state = EchoApp(), ServerState()
-        http_protocol.register(app, ongoing_max)
+        http_protocol.register(app, ongoing_max, bodies_bytes_max)
         config = uvicorn.Config(serve_app, lifespan="off", log_config=None, access_log=False)
         loop = asyncio.get_running_loop()
         made: Any = http_protocol.protocol_class(HttpToolsProtocol, loop)
@@ -118,6 +118,9 @@ def run(scenario: Scenario, ongoing_max: int = 100) -> None:
         async with asyncio.timeout(DEADLINE_S):
             await scenario(Client(reader, writer), app, state)
         writer.close()
+        while state.connections or state.tasks:  # noqa: ASYNC110  # uvicorn's own sets
+            await asyncio.sleep(0.001)
+        assert http_protocol._Registered.bodies.held_bytes == 0, "every body was given back"
         server.close()
 
     try:
@@ -273,6 +276,38 @@ def test_more_than_the_router_works_on_at_once_is_refused() -> None:
         other.writer.close()
 
     run(scenario, ongoing_max=1)
+
+
+def test_bodies_that_have_no_room_are_refused_and_give_it_back() -> None:
+    async def scenario(client: Client, app: EchoApp, state: ServerState) -> None:
+        bodies = http_protocol._Registered.bodies
+        client.writer.write(post("/slow", bytes(60_000)))
+        await app.started.wait()
+        assert bodies.held_bytes == 60_000
+        other = Client(*await asyncio.open_connection(*client.writer.get_extra_info("peername")))
+        status, headers, body = await other.ask(post("/x", bytes(50_000)))
+        assert (status, headers["retry-after"]) == (503, "1")
+        assert b"(admission.body_bytes_max): try again later" in body
+        assert bodies.held_bytes == 60_000
+        assert (await other.ask(post("/x", bytes(40_000))))[0] == 200
+        other.writer.write(post("/gone", bytes(40_000))[:-1])
+        while bodies.held_bytes < 99_999:  # noqa: ASYNC110  # bytes on their way have no event
+            await asyncio.sleep(0.001)
+        other.writer.transport.abort()
+        app.release.set()
+        assert (await client.reply())[0] == 200
+
+    run(scenario, bodies_bytes_max=100_000)
+
+
+def test_a_refusal_takes_its_turn_among_pipelined_requests() -> None:
+    async def scenario(client: Client, app: EchoApp, state: ServerState) -> None:
+        client.writer.write(post("/slow") + post("/refused", b"xy") + post("/c") + post("/refused"))
+        await app.started.wait()
+        app.release.set()
+        assert [(await client.reply())[0] for _ in range(4)] == [200, 404, 200, 404]
+
+    run(scenario)
 
 
 def test_a_graceful_end_lets_a_request_finish_and_closes_idle_connections() -> None:

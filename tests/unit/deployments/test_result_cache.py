@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 import pytest
 
+from cluster.scope import Scope
 from deployments.cache_question import Answer
 from deployments.cache_settings import CacheSettings
 from deployments.result_cache import ResultCache
@@ -76,6 +77,18 @@ def test_what_an_answer_depends_on_is_part_of_its_key() -> None:
         shards.state = shards.state.model_copy(update={"uid": "cd" * 16})
         await ask(shards, cache)
         assert len(shards.searches) == 6
+
+    run(steps)
+
+
+def test_a_search_is_held_to_what_its_answer_is_kept_for() -> None:
+    async def steps(shards: NumberShards, cache: ResultCache) -> None:
+        for tenants in ((), ("a",)):
+            await ask(shards, cache, tenants=tenants)
+            await shards.write(1)
+            await ask(shards, cache, tenants=tenants)
+            assert shards.scopes[-2:] == [Scope("c", shards.state.uid, tenants)] * 2
+        assert shards.searches == [(0, 1, 2), (1,)] * 2
 
     run(steps)
 

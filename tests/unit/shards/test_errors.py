@@ -30,10 +30,12 @@ def test_codes_are_the_published_ones() -> None:
         "stale_epoch",
         "overloaded",
         "queue_full",
+        "rate_limited",
         "memory_exhausted",
         "storage_full",
         "unavailable",
         "shard_unavailable",
+        "breaker_open",
         "deadline_exceeded",
         "corrupt",
     }
@@ -69,8 +71,8 @@ def test_unknown_code_becomes_internal_and_keeps_its_name() -> None:
 def test_transient_says_whether_a_repeat_may_help() -> None:
     transient = {kind.code for kind in BY_CODE.values() if kind.transient}
     assert transient == {
-        *("overloaded", "queue_full", "memory_exhausted", "storage_full"),
-        *("unavailable", "shard_unavailable", "deadline_exceeded", "stale_epoch"),
+        *("overloaded", "queue_full", "rate_limited", "memory_exhausted", "storage_full"),
+        *("unavailable", "shard_unavailable", "breaker_open", "deadline_exceeded", "stale_epoch"),
     }
 
 

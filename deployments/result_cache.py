@@ -161,9 +161,8 @@ class ResultCache:
         return cleared, await self._level_two.clear(None if collection is None else collection.uid, slot)
 
     def _sample(self, arrival: Arrival, entry: Entry, read: Callable[[], Question]) -> None:
-        with contextlib.suppress(
-            Exception
-        ):  # just now its caller has no tokens left, or would get less width: no sample
+        # Just now its caller may have no tokens left, or would get less width: then there is no sample.
+        with contextlib.suppress(Exception):
             question = read()
             search = partial(self._cluster.search, _scope(arrival), question.request, question.deadline_s)
             self._sampler.compare(entry, search, question.write)

@@ -22,6 +22,7 @@ from benchmarks.graphs import Graph, read_shard_graphs, single_graph, smallest_e
 from benchmarks.query_bodies import Ask
 from benchmarks.results import Row, RowOptions
 from deployments import lifecycle
+from deployments.cache_settings import CacheSettings
 from deployments.config import ClusterSettings, HttpSettings, Settings
 from deployments.data_folder import RunInfo
 from shards.settings import ShardSettings
@@ -139,11 +140,17 @@ def say(text: str) -> None:
 
 
 def settings_on(folder: Path, shard_count: int = SHARD_COUNT, shards: ShardSettings | None = None) -> Settings:
-    """A cluster's settings: this folder, a free port, else the defaults."""
+    """A cluster's settings: this folder, a free port, every query searched (the same ones are sent again and again), else the
+    defaults.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     cluster = ClusterSettings(shard_count=shard_count)
     return Settings(
-        data_folder=folder, http=HttpSettings(port=port), cluster=cluster, shards=shards or ShardSettings()
+        data_folder=folder,
+        http=HttpSettings(port=port),
+        cluster=cluster,
+        shards=shards or ShardSettings(),
+        cache=CacheSettings(l1_bytes=0),
     )

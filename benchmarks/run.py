@@ -1,13 +1,14 @@
 """`python -m benchmarks.run`, or `make bench`: measures, prints the table, and keeps it as JSON.
 
-    --part NAME     one part only, may be repeated: load, graphs, http, batch, start, memory (in this order); the engine's
-                    own parts run only when they are named: writes, churn, filters, million, phases, rebuild
+    --part NAME     one part only, may be repeated: load, graphs, http, batch, cache, start, memory (in this order); the
+                    engine's own parts run only when they are named: writes, churn, filters, million, phases, rebuild,
+                    slow-shard
     --data NAME     one data set only, may be repeated: glove, clusters-384, clusters-1536
     --write-s N     seconds of the part `writes` (default 600, 15 with --quick)
     --quick         a tenth of the points, one short round of everything: to see that it runs, not to quote
     --scratch DIR   where data, graphs, clusters and results lie (default ./shoal-bench)
 
-`load` makes what http, batch, start and phases search; without it they take what an earlier run has loaded. The other
+`load` makes what http, batch, cache, start and phases search; without it they take what an earlier run has loaded. The other
 parts load what they need. Everything but those takes about half an hour on two cores. docs/benchmarks.md tells what each
 part measures and what came out.
 """
@@ -23,6 +24,7 @@ from pathlib import Path
 
 from benchmarks import (
     batch_part,
+    cache_part,
     churn_part,
     filters_part,
     graphs_part,
@@ -32,6 +34,7 @@ from benchmarks import (
     million_part,
     phases_part,
     rebuild_part,
+    slow_shard_part,
     start_part,
     writes_part,
     wrk,
@@ -46,6 +49,7 @@ PARTS: dict[str, Callable[[Bench], list[Row]]] = {
     "graphs": graphs_part.measure,
     "http": http_part.measure,
     "batch": batch_part.measure,
+    "cache": cache_part.measure,
     "start": start_part.measure,
     "memory": memory_part.measure,
 }
@@ -56,9 +60,10 @@ ENGINE_PARTS: dict[str, Callable[[Bench], list[Row]]] = {
     "million": million_part.measure,
     "phases": phases_part.measure,
     "rebuild": rebuild_part.measure,
+    "slow-shard": slow_shard_part.measure,
 }
 ALL_PARTS = {**PARTS, **ENGINE_PARTS}
-NEED_WRK = frozenset({"http", "batch", "churn", "filters", "phases"})
+NEED_WRK = frozenset({"http", "batch", "cache", "churn", "filters", "phases"})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -55,11 +55,12 @@ def narrowed(encoded_filter: bytes, guard: bytes) -> bytes:
 
 @lru_cache(maxsize=1024)
 def _both(encoded_filter: bytes, guard: bytes) -> bytes:
-    """Clauses stand side by side, so that the filter gets no deeper."""
+    """Clauses stand side by side, so that the filter gets no deeper. One that is narrowed already stays as it is."""
     whole: dict[str, Any] = orjson.loads(encoded_filter)
     for clause, conditions in orjson.loads(guard).items():
         given = whole.get(clause) or []
-        whole[clause] = [*conditions, *(given if isinstance(given, list) else [given])]
+        given = given if isinstance(given, list) else [given]
+        whole[clause] = given if given[: len(conditions)] == conditions else [*conditions, *given]
     return orjson.dumps(whole)
 
 

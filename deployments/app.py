@@ -18,12 +18,12 @@ from cluster.coordinator import Coordinator
 from cluster.supervision import SupervisorSettings
 from cluster.supervisor import start_supervisor
 from deployments.admission import Admission
+from deployments.cache_start import start_cache
 from deployments.config import AppArgs, Settings
 from deployments.data_folder import DataFolder, is_locked, open_folder
 from deployments.http_app import HttpApp
 from deployments.http_protocol import register
 from deployments.observability import ObserveSettings
-from deployments.result_cache import ResultCache
 from deployments.router_log import start_log
 from deployments.router_parts import RouterParts
 from deployments.snapshot_settings import FOLDER_NAME
@@ -52,9 +52,9 @@ class Router:
         settings = supervisor_settings(args)
         control = await asyncio.to_thread(start_supervisor, settings)
         secret = bytes.fromhex((args.data_folder / "secret").read_text().strip())
-        self._coordinator = Coordinator(control, secret)
+        self._coordinator = Coordinator(control, secret, straggler_wait_s=args.router.straggler_wait_s)
         await self._coordinator.start()
-        cache = ResultCache(self._coordinator, args.cache) if args.cache.l1_bytes else None
+        cache = start_cache(self._coordinator, args.cache, secret)
         snapshots = args.snapshots.within(args.data_folder)
         if args.snapshots.folder is None:
             await asyncio.to_thread((args.data_folder / FOLDER_NAME).mkdir, exist_ok=True)

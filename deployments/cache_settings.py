@@ -23,6 +23,18 @@ class CacheSettings(BaseModel):
     """The most that a request may ask for; what it asks beyond is cut."""
     sample_fraction: Annotated[float, Field(ge=0, le=1)] = 0.001
     """Hits that are compared with a fresh answer."""
+    redis_url: Annotated[str | None, Field(repr=False)] = None
+    """`redis://host:6379/0`, or several nodes of a Redis Cluster with commas between them; None: routers share nothing. May
+    hold a password.
+    """
+    redis_timeout_ms: Annotated[int, Field(ge=1, le=60_000)] = 50
+    redis_retry_s: Annotated[float, Field(gt=0)] = 1.0
+    """How long Redis is left alone after it failed."""
+    redis_ttl_s: Annotated[float, Field(gt=0)] = 600.0
+    redis_ttl_jitter_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """So that answers kept together don't expire together."""
+    redis_connections_max: Annotated[int, Field(ge=1, le=1024)] = 16
+    redis_value_bytes_max: Annotated[int, Field(ge=1024)] = MIB
 
     @model_validator(mode="after")
     def _default_within_max(self) -> CacheSettings:

@@ -56,6 +56,10 @@ class RouterSettings(_Frozen):
     replicas: Annotated[int, Field(ge=1, le=64)] = 1
     max_ongoing_requests: Annotated[int, Field(ge=1)] = 1024
     """Requests that one router works on at once."""
+    straggler_wait_s: Annotated[float, Field(gt=0)] = 0.05
+    """How long a request whose caller takes a partial answer waits for the rest, once enough shards have answered; ten times as
+    long as those usually take where that is more.
+    """
 
 
 class Settings(_Frozen):
@@ -122,7 +126,12 @@ def _check(values: Mapping[str, Any], source: str) -> Settings:
         key = ".".join(str(part) for part in first["loc"]) or "the whole"
         if first["type"] == "extra_forbidden":
             raise InvalidRequest(f"{source}: there is no setting {key!r} (value {first['input']!r})") from None
-        raise InvalidRequest(f"{source}: {key} = {first['input']!r} is refused: {first['msg']}") from None
+        shown = "(not shown)" if _may_hold_a_password(key, first["input"]) else repr(first["input"])
+        raise InvalidRequest(f"{source}: {key} = {shown} is refused: {first['msg']}") from None
+
+
+def _may_hold_a_password(key: str, value: object) -> bool:
+    return "redis_url" in key or (isinstance(value, Mapping) and value.get("redis_url") is not None)
 
 
 def _read_file(file: Path) -> dict[str, Any]:

@@ -8,7 +8,8 @@ counts here as soon as the state has arrived.
 Invariants: nothing is answered to a stranger but the open routes, not even that a path does not exist; a refusal says
 the same of a collection that exists and of one that doesn't; keys are never logged, and never part of a message.
 
-A body may one day name another collection than its path does (`lookup_from`): its handler has to ask `Request.access`.
+A body may one day name another collection than its path does (`lookup_from`): its handler has to ask `Request.access`, and
+to hold what it does there to the tenants that `Access.tenants` names.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from cluster.api_keys import Role
 from cluster.scope import Scope
 from deployments import (
     http_aliases,
+    http_cache,
     http_changes,
     http_collections,
     http_docs,
@@ -36,9 +37,11 @@ from deployments import (
     http_vector_writes,
 )
 from deployments.admission import Admission
+from deployments.cache_metrics import add_cache_metrics
 from deployments.cluster_api import ClusterApi
 from deployments.cost import READ_COST, WRITE_COST
 from deployments.degradation import Degradation
+from deployments.gather_metrics import add_gather_metrics
 from deployments.http_access import Gate, Route
 from deployments.http_errors import BodyTooLarge, MissingPoint, UnknownPath, WrongMethod, error_reply, status_of
 from deployments.http_message import Call, Handler, Headers, HttpContext, Reply, Request
@@ -68,6 +71,7 @@ ROUTES: dict[str, Methods] = {
     "/docs": {"GET": Route(http_docs.docs_page, OPEN)},
     "/cluster": {"GET": Route(http_service.get_cluster, READ)},
     "/shoal/state": {"GET": Route(http_service.get_state, ADMIN)},
+    "/shoal/cache/clear": {"POST": Route(http_cache.clear_cache, ADMIN)},
     "/shoal/keys": {
         "GET": Route(http_keys.list_keys, ADMIN, guarded=True),
         "POST": Route(http_keys.create_key, ADMIN, guarded=True),
@@ -177,7 +181,10 @@ class HttpApp:
         self._context = HttpContext(cluster, limits, shoal_version, observed, _HANDLERS, *kept)
         self._admission.watch(self._on_level)
         show_limits(observed.sources, self._admission, cluster)
+        add_gather_metrics(observed.sources, cluster.gather_counts)
         self._gate = Gate(cluster, own_key)
+        if parts.cache is not None:
+            add_cache_metrics(self.observed.sources, parts.cache.counts)
 
     @property
     def observed(self) -> Observed:

@@ -45,6 +45,14 @@ class MetricSources:
         assert (source.kind == "counter") == source.name.endswith("_total"), source.name
         self._sources[source.name] = source
 
+    def total(self, name: str) -> float | None:
+        """What a source reads now, summed over its label; None where there is no such source."""
+        source = self._sources.get(name)
+        if source is None:
+            return None
+        found = source.read()
+        return sum(found.values()) if isinstance(found, Mapping) else found
+
     def metrics(self) -> Iterator[Metric]:
         """All of them, read now. One that can't be read is left out, and logged."""
         for source in self._sources.values():

@@ -47,12 +47,24 @@ def observe(cluster: ClusterApi, settings: ObserveSettings, shoal_version: str) 
     """Begin to observe. Raises InvalidRequest where traces are wanted and can't be sent."""
     requests = RequestCounts()
     router = requests.router
+    sources, readiness = MetricSources(router), Readiness(cluster)
+    readiness.report("hit_rate", lambda: cache_hit_rate(sources))
     return Observed(
         requests=requests,
         phases=SearchPhases(),
-        sources=MetricSources(router),
+        sources=sources,
         statistics=ShardStatistics(cluster),
-        readiness=Readiness(cluster),
+        readiness=readiness,
         log=RequestLog(settings.log, router),
         tracing=start_tracing(settings.tracing, router, shoal_version),
     )
+
+
+def cache_hit_rate(sources: MetricSources) -> float | None:
+    """The fraction of this router's searches that kept answers served, since it began; None where it keeps none, or
+    nobody has asked.
+    """
+    hits, misses = (sources.total(f"shoal_cache_{what}_total") for what in ("hits", "misses"))
+    if hits is None or misses is None or not hits + misses:
+        return None
+    return round(hits / (hits + misses), 4)

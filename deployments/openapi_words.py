@@ -12,13 +12,14 @@ SUMMARIES: dict[str, str] = {
     "GET /": "Name and version",
     "GET /healthz": "Whether this router answers",
     "GET /livez": "Whether this router answers",
-    "GET /readyz": "Whether every shard answers",
-    "GET /metrics": "Metrics for Prometheus",
+    "GET /readyz": "Whether this router can search every shard",
+    "GET /metrics": "Metrics for Prometheus: this router's and the shards'",
     "GET /telemetry": "Name, version and counts, as clients know them",
     "GET /openapi.json": "This document",
     "GET /docs": "The page that shows this document",
     "GET /cluster": "The shards: addresses, problems, collections",
     "GET /shoal/state": "What a bulk load needs to reach the shards itself",
+    "POST /shoal/cache/clear": "Forget kept answers to queries",
     "GET /shoal/keys": "List the API keys",
     "POST /shoal/keys": "Make an API key",
     "DELETE /shoal/keys": "Forget all API keys: the cluster is open",
@@ -118,6 +119,7 @@ EXAMPLES: dict[str, Any] = {
     "POST /collections/aliases": {
         "actions": [{"create_alias": {"alias_name": "newest-articles", "collection_name": "articles"}}]
     },
+    "POST /shoal/cache/clear": {"collection": "articles"},
     "POST /shoal/keys": {"grants": [{"role": "read", "collection": "articles"}], "label": "search page"},
     "POST /shoal/keys/revoke": {"id": "2f7c0d0f1a5e"},
 }

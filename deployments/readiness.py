@@ -25,10 +25,11 @@ from typing import Any
 import numpy as np
 
 from cluster.requests import SearchRequest
+from cluster.scope import Scope
 from deployments.cluster_api import ClusterApi
 from deployments.shared_answer import SharedAnswer
 from shards.distance import prepare_vectors
-from shards.errors import NotFound, Overloaded, ShoalError, StaleEpoch
+from shards.errors import Conflict, NotFound, Overloaded, ShoalError, StaleEpoch
 
 DEADLINE_S = 1.0
 AGE_S = 1.0
@@ -147,16 +148,16 @@ class Readiness:
     async def _probe(self, name: str) -> Probe:
         try:
             async with asyncio.timeout(DEADLINE_S):
-                spec = self._cluster.collection(name).spec
-                column = spec.layout.columns[0]
+                collection = self._cluster.collection(name)
+                scope, column = Scope(name, collection.uid), collection.spec.layout.columns[0]
                 query = np.cos(np.arange(column.size, dtype=np.float32) + self._turn % 10_000)[None]
                 query = prepare_vectors(query, column.distance, column.size, "query")
-                answer = await self._cluster.search(name, SearchRequest(query, k=1, vector=column.name), DEADLINE_S)
-                told = await self._cluster.statistics(name, DEADLINE_S) if answer.coverage >= 1.0 else []
+                answer = await self._cluster.search(scope, SearchRequest(query, k=1, vector=column.name), DEADLINE_S)
+                told = await self._cluster.statistics(scope, DEADLINE_S) if answer.coverage >= 1.0 else []
                 levels = {one.shard_id: str(one.memory.get("shard", {}).get("level", "normal")) for one in told}
                 return Probe(name, answer.coverage, levels=levels)
-        except (NotFound, StaleEpoch, Overloaded):
-            return Probe(name)  # dropped meanwhile, or there is too much to do: both are answers
+        except (NotFound, Conflict, StaleEpoch, Overloaded):
+            return Probe(name)  # dropped or replaced meanwhile, or there is too much to do: both are answers
         except TimeoutError:
             return Probe(name, problem="deadline_exceeded")
         except ShoalError as error:

@@ -17,51 +17,29 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
+from random import random
+from typing import NamedTuple
 
 from cluster.cached_reads import footprint_of
-from cluster.requests import Footprint, SearchAnswer, SearchRequest
-from cluster.search_times import SearchTimes
+from cluster.requests import Footprint, SearchAnswer
+from cluster.scope import Scope
+from cluster.slots import slot_of_name
+from cluster.state import CollectionState
 from deployments.cache_counts import CacheCounts, Level
 from deployments.cache_entry import Entry, entry_of
 from deployments.cache_key import Arrival, Directives, canonical_key, directives_of, raw_key
 from deployments.cache_level_one import LevelOne
+from deployments.cache_level_two import LevelTwo
+from deployments.cache_question import Answer, Question, SearchedCluster
+from deployments.cache_sampler import Sampler
 from deployments.cache_settings import CacheSettings
+from deployments.http_coverage import coverage_json
 from shards.errors import DeadlineExceeded, NotFound, StaleEpoch
-from shards.generations import Stamp
 
 JOINS_MAX = 2
 """Searches of others that one request waits for: the one under way when it came, and the next."""
-
-
-class SearchedCluster(Protocol):
-    """What the cache asks of a coordinator."""
-
-    async def search(self, name: str, request: SearchRequest, deadline_s: float) -> SearchAnswer: ...
-
-    async def search_moved(
-        self, name: str, request: SearchRequest, kept: Mapping[int, bytes], moved: Collection[int], deadline_s: float
-    ) -> SearchAnswer: ...
-
-    def stamps(self, footprint: Footprint) -> asyncio.Future[Mapping[int, Stamp]]: ...
-
-
-class Question(NamedTuple):
-    """A body that was read. `shown`: what of a point the answer has; `write` makes the JSON of its points."""
-
-    request: SearchRequest
-    shown: tuple[Any, ...]
-    write: Callable[[SearchAnswer], bytes]
-    deadline_s: float
-
-
-class Answer(NamedTuple):
-    """JSON: the points, and what is said of them. `times`: of a search of all shards, if there was one."""
-
-    points: bytes
-    shoal: bytes
-    times: SearchTimes | None = None
 
 
 class _Asked(NamedTuple):
@@ -74,8 +52,15 @@ class _Asked(NamedTuple):
     footprint: Footprint
 
     @property
-    def name(self) -> str:
-        return self.arrival.collection.name
+    def scope(self) -> Scope:
+        """What its searches are held to: the answer is kept for this collection and these tenants."""
+        return _scope(self.arrival)
+
+    @property
+    def kind(self) -> Hashable:
+        """Searches of one kind take about as long."""
+        request = self.question.request
+        return self.footprint.asked.uid, request.vector, request.exact, request.ef, bool(request.filter)
 
 
 class _Check(NamedTuple):
@@ -116,8 +101,16 @@ class _Flight:
 class ResultCache:
     """See the module. One per router."""
 
-    def __init__(self, cluster: SearchedCluster, settings: CacheSettings) -> None:
-        self.counts = CacheCounts()
+    def __init__(
+        self,
+        cluster: SearchedCluster,
+        settings: CacheSettings,
+        counts: CacheCounts | None = None,
+        level_two: LevelTwo | None = None,
+    ) -> None:
+        self.counts = CacheCounts() if counts is None else counts
+        self._level_two = level_two
+        self._sampler = Sampler(settings.sample_fraction, self.counts, random)
         self._cluster = cluster
         self._settings = settings
         self._secret = secrets.token_bytes(16)
@@ -139,6 +132,8 @@ class ResultCache:
         if not directives.is_fresh and (entry := self._level_one.find(raw)) is not None:
             check = await self._check(entry, directives)
             if check.answer is not None:
+                if self._sampler.picks():
+                    self._sample(arrival, check.entry, read())
                 return check.answer
         question = read()
         plan, vectors = question.request[1:], question.request.vectors
@@ -149,11 +144,27 @@ class ResultCache:
             return (await self._search(asked, None)).answer
         return await self._join_or_lead(asked, check, directives, arrived_at_flight)
 
-    def drop(self, is_meant: Callable[[Entry], bool]) -> int:
-        """Let go of the answers that are meant; how many they were."""
-        return self._level_one.drop(is_meant)
+    async def clear(self, collection: CollectionState | None, tenant: str | None) -> tuple[int, bool | None]:
+        """Let go of the answers of a collection (None: of all), or of its tenant: how many were here, and whether those that
+        are shared count no more (None: none are shared).
+        """
+        uids = None if collection is None else {bytes.fromhex(collection.uid)}
+        slot = None if tenant is None else slot_of_name(tenant)
+        cleared = self._level_one.drop(
+            lambda entry: (
+                (uids is None or entry.footprint.asked.uid in uids)
+                and (slot is None or not entry.footprint.asked.slots or slot in entry.footprint.asked.slots)
+            )
+        )
+        if self._level_two is None:
+            return cleared, None
+        return cleared, await self._level_two.clear(None if collection is None else collection.uid, slot)
 
-    async def _check(self, entry: Entry, directives: Directives) -> _Check:
+    def _sample(self, arrival: Arrival, entry: Entry, question: Question) -> None:
+        search = partial(self._cluster.search, _scope(arrival), question.request, question.deadline_s)
+        self._sampler.compare(entry, search, question.write)
+
+    async def _check(self, entry: Entry, directives: Directives, level: Level = "l1") -> _Check:
         """Whether a kept answer may be given."""
         now = asyncio.get_running_loop().time()
         allowed_s = max(self._settings.staleness_s(directives.staleness_ms), self.pressed_staleness_s)
@@ -166,8 +177,8 @@ class ResultCache:
             return _Check(entry, None, moved, now)
         entry.asked_at = max(entry.asked_at, now)
         self.counts.validated += 1
-        self._count_hit(entry, "l1")
-        return _Check(entry, Answer(entry.points, entry.shoal("l1")), (), now)
+        self._count_hit(entry, level)
+        return _Check(entry, Answer(entry.points, entry.shoal(level)), (), now)
 
     async def _join_or_lead(
         self, asked: _Asked, check: _Check | None, directives: Directives, arrived_at_flight: int
@@ -205,6 +216,14 @@ class ResultCache:
                 if check.answer is not None:
                     flight.entry = entry
                     return check.answer
+            elif check is None and self._level_two is not None:
+                entry = await self._level_two.find(asked.key, asked.footprint, asked.kind)
+                if entry is not None:
+                    check = await self._check(entry, directives, "l2")
+                    if check.answer is not None:
+                        self._level_one.put(entry, asked.raw)
+                        flight.entry = entry
+                        return check.answer
             found = await self._search(asked, check)
             flight.entry, flight.is_whole = found.entry, found.is_whole
             return self._counted(asked, found)
@@ -225,13 +244,17 @@ class ResultCache:
         is_whole = answer is None
         if answer is None:
             question = asked.question
-            answer = await self._cluster.search(asked.name, question.request, question.deadline_s)
+            answer = await self._cluster.search(asked.scope, question.request, question.deadline_s)
+            if self._level_two is not None:
+                self._level_two.observe(asked.kind, asyncio.get_running_loop().time() - asked_at)
         points = asked.question.write(answer)
         entry = entry_of(asked.key, asked.footprint, answer, points, asked_at)
         if entry is not None:
             self._level_one.put(entry, asked.raw)
+            if self._level_two is not None:
+                self._level_two.keep(entry)
         if entry is None or is_whole:
-            said = coverage_json(answer.coverage)
+            said = coverage_json(answer.coverage, answer.missing)
             return _Found(Answer(points, said, answer.times), entry, is_whole)
         return _Found(Answer(points, entry.shoal("shard")), entry, is_whole)
 
@@ -241,7 +264,7 @@ class ResultCache:
         kept = {shard_id: body for shard_id, body in entry.parts.items() if shard_id not in moved}
         question = asked.question
         try:
-            answer = await self._cluster.search_moved(asked.name, question.request, kept, moved, question.deadline_s)
+            answer = await self._cluster.search_moved(asked.scope, question.request, kept, moved, question.deadline_s)
         except (StaleEpoch, NotFound):
             return None
         self.counts.moved_shards += len(moved)
@@ -260,9 +283,8 @@ class ResultCache:
         self.counts.cross_shard += len(entry.footprint.shard_ids) > 1
 
 
-def coverage_json(coverage: float) -> bytes:
-    """What an answer says of itself that was searched just now."""
-    return b'{"coverage":1.0}' if coverage >= 1.0 else b'{"coverage":%.4f}' % coverage
+def _scope(arrival: Arrival) -> Scope:
+    return Scope(arrival.collection.name, arrival.collection.uid, arrival.tenants)
 
 
 async def _wait(flight: _Flight, asked: _Asked) -> _Asked:

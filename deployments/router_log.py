@@ -29,6 +29,8 @@ from deployments.log_settings import LogSettings
 
 LOG_FILE = "logs/routers.log"
 FILE_BYTES_MAX = 64 * 1024 * 1024
+SLOW_LINES_PER_S = 10
+"""Of one router; the next line says how many were left out. An overload makes every request slow."""
 PACKAGES = ("cluster", "deployments")
 ID_HEADER = b"x-request-id"
 _GOOD_ID = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
@@ -56,6 +58,9 @@ class RequestLog:
         self._slow_s = float("inf") if settings.slow_ms is None else settings.slow_ms / 1000
         self._router = router
         self._numbers = count(1)
+        self._second = 0
+        self._told_count = 0
+        self._untold_count = 0
 
     def id_for(self, headers: Headers) -> str:
         """The id given, else a new one that no other request of any router has."""
@@ -64,12 +69,21 @@ class RequestLog:
     def finish(self, request: Request, reply: Reply, route: str, ended: float) -> Reply:
         """The reply is made: log it where it took long. With the id where it belongs. `ended`: a perf_counter value."""
         seconds = ended - request.started
-        if seconds >= self._slow_s:
+        if seconds >= self._slow_s and self._may_tell(ended):
             request_id = self.id_for(request.headers)
             self._tell_slow(request, reply, (route, request_id), ended)
         else:
             request_id = given_id(request.headers)
         return reply if not request_id else with_id(reply, request_id)
+
+    def _may_tell(self, now: float) -> bool:
+        if int(now) != self._second:
+            self._second, self._told_count = int(now), 0
+        self._told_count += 1
+        if self._told_count <= SLOW_LINES_PER_S:
+            return True
+        self._untold_count += 1
+        return False
 
     def _tell_slow(self, request: Request, reply: Reply, who: tuple[str, str], ended: float) -> None:
         route, request_id = who
@@ -79,10 +93,12 @@ class RequestLog:
             "status": reply.status,
             "ms": round((ended - request.started) * 1000, 3),
         }
+        if self._untold_count:
+            fields["slow_requests_untold"], self._untold_count = self._untold_count, 0
         if request.collection.name:
             fields["collection"] = request.collection.name
         if request.times is not None:
-            phases = phase_seconds(request.started, request.times, ended)
+            phases = phase_seconds(request.started, request.times, ended, request.waited_s)
             fields |= {f"{name}_ms": round(spent * 1000, 3) for name, spent in zip(PHASES, phases, strict=True)}
         _log.warning("slow request", extra={"fields": fields})
 

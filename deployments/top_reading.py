@@ -170,14 +170,21 @@ def traffic_of(intervals: Iterable[Snapshot]) -> Traffic:
 
 
 def hit_rates(others: Mapping[Key, float]) -> dict[str, float | None]:
-    """Of each pair `..._hits_total` and `..._misses_total`, by name and labels: the fraction that hit; None without any."""
+    """Of each pair `..._hits_total` and `..._misses_total`, by name and labels: the fraction that hit; None without any. Where
+    hits have labels and misses have none, each label's hits are a fraction of all that was asked.
+    """
     found: dict[str, float | None] = {}
     for (name, labels), hits in others.items():
         if name.endswith("_hits_total"):
-            misses = others.get((name.replace("_hits_total", "_misses_total"), labels))
+            all_misses = name.replace("_hits_total", "_misses_total")
+            misses = others.get((all_misses, labels))
+            asked = hits
+            if misses is None:  # counted once, for several kinds of hits
+                misses = others.get((all_misses, ""))
+                asked = sum(value for key, value in others.items() if key[0] == name)
             if misses is not None:
                 what = " ".join(filter(None, (short_name(name).removesuffix(" hits"), labels)))
-                found[what] = hits / (hits + misses) if hits + misses else None
+                found[what] = hits / (asked + misses) if asked + misses else None
     return found
 
 

@@ -16,7 +16,7 @@ from cluster.histogram import Histogram
 from cluster.search_times import PHASES
 from deployments.top_reading import CLASSES, Key, Snapshot, Traffic, hit_rates, short_name
 
-BAR_CELLS = 16
+BAR_CELLS = 10
 OTHERS_MAX = 24
 _LEVEL_STYLES = {"normal": "green", "throttle": "yellow", "refuse": "red"}
 
@@ -43,7 +43,7 @@ def render(frame: Frame) -> RenderableType:
     rates = hit_rates(frame.traffic.others)
     if rates:
         parts.append(_hit_rates(rates))
-    others = {key: value for key, value in frame.traffic.others.items() if not _is_of_a_rate(key, rates)}
+    others = {key: value for key, value in frame.traffic.others.items() if not _is_of_a_rate(key[0], rates)}
     if any(others.values()):
         parts.append(_others(others))
     return Group(*parts)
@@ -72,7 +72,7 @@ def _table(title: str, columns: Sequence[str], left: int = 1) -> Table:
 
 
 def _shards(frame: Frame) -> Table:
-    columns = ("shard", "state", "memory", "points", "no graph", "segments", "files", "recall@10", "p50 ms", "p99 ms")
+    columns = ("shard", "state", "memory", "points", "no graph", "segs", "files", "recall", "p50 ms", "p99 ms")
     table = _table("Shards", columns, left=3)
     for shard_id, told in sorted(frame.snapshot.shards.items()):
         latency = frame.traffic.histograms.get(("shoal_shard_search_seconds", str(shard_id)))
@@ -149,10 +149,9 @@ def _others(others: Mapping[Key, float]) -> Table:
     return table
 
 
-def _is_of_a_rate(key: Key, rates: Mapping[str, float | None]) -> bool:
-    name, labels = key
+def _is_of_a_rate(name: str, rates: Mapping[str, float | None]) -> bool:
     base = name.removesuffix("_hits_total").removesuffix("_misses_total")
-    return base != name and " ".join(filter(None, (short_name(base), labels))) in rates
+    return base != name and any(rate.startswith(short_name(base)) for rate in rates)
 
 
 def _quantile_ms(held: Histogram | None, fraction: float) -> str:

@@ -88,6 +88,15 @@ def matching(segment: Filtered, query: FilterQuery) -> Mask:
     return mask if segment.alive is None else mask & segment.alive
 
 
+def rows_matching(segment: Filtered, query: FilterQuery, rows: Rows) -> Mask:
+    """Which of some living rows match, bool (len(rows),). For few of them: no mask of the whole segment is made."""
+    known = matches_of(segment, query).rows
+    places = np.searchsorted(known, rows)
+    is_known = places < len(known)
+    is_known[is_known] = known[places[is_known]] == rows[is_known]
+    return is_known
+
+
 def matches_of(segment: Filtered, query: FilterQuery) -> Matches:
     """The rows that match, dead or alive."""
     return segment.memo.matches(query, Searched(segment, segment.indexes, segment.vector_rows))

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from shards.batch import make_batch
-from shards.filter_memo import matching
+from shards.filter_memo import rows_matching
 from shards.filter_query import FilterQuery
 from shards.index import VectorIndex
 from shards.nearest import Want
@@ -31,7 +31,9 @@ def look_up(segments: Sequence[VectorIndex], keys: KeyArray, want: Want, which: 
     found = [(segment, rows[rows >= 0]) for segment in segments for rows in [segment.find(wanted)]]
     found = [(segment, rows) for segment, rows in found if len(rows)]
     if which is not None:
-        found = [(segment, rows[matching(segment, which.filter)[rows] != which.inverted]) for segment, rows in found]
+        found = [
+            (segment, rows[rows_matching(segment, which.filter, rows) != which.inverted]) for segment, rows in found
+        ]
         found = [(segment, rows) for segment, rows in found if len(rows)]
     if not found:
         return Records(np.zeros(0, np.uint64), make_batch(key_array([]), np.zeros((0, 0), np.float32), []))

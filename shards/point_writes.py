@@ -32,7 +32,7 @@ from shards.batch import (
     make_batch,
 )
 from shards.errors import BadVector, Corrupt, DimensionMismatch, Forbidden, InvalidRequest
-from shards.filter_memo import matching
+from shards.filter_memo import matching, rows_matching
 from shards.filter_query import FilterQuery, filter_query
 from shards.filters.paths import JsonPath, parse_path
 from shards.index import VectorIndex
@@ -252,7 +252,7 @@ def _standing(keys: KeyArray, segments: Sequence[VectorIndex], query: FilterQuer
         here = np.flatnonzero(rows >= 0)
         exists[here] = True
         if len(here):
-            matches[here] = True if query is None else matching(segment, query)[rows[here]]
+            matches[here] = True if query is None else rows_matching(segment, query, rows[here])
     return _Standing(exists, matches)
 
 

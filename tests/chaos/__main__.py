@@ -18,7 +18,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.chaos import disk_full, kills, overload, recall_cycles, simulations
+from tests.chaos import (
+    cache_interleavings,
+    disk_full,
+    kills,
+    overload,
+    recall_cycles,
+    redis_faults,
+    simulations,
+)
 from tests.chaos.real_cluster import RealCluster
 from tests.chaos.report import Report, in_words, to_json
 from tests.chaos.small_disk import NoSmallDisk, small_disk
@@ -80,7 +88,28 @@ def _overload(options: Options) -> Iterator[Report]:
         yield _on_new_folder(options, 19, seed, lambda cluster, plan=plan: overload.run(cluster, plan), plan.sections)
 
 
-ROWS: dict[int, Callable[[Options], Iterator[Report]]] = {1: _kills, 6: _disk_full, 14: _recall_cycles, 19: _overload}
+def _redis_faults(options: Options) -> Iterator[Report]:
+    little = {"phase_s": 2.0, "points": 4_000} if options.quick else {}
+    for seed in _seeds(options):
+        plan = redis_faults.RedisPlan(seed, **little)
+        yield _in_new_folder(options, 18, seed, lambda folder, plan=plan: redis_faults.run(folder, plan))
+
+
+def _cache_interleavings(options: Options) -> Iterator[Report]:
+    little = {"interleavings": 2_000, "restarts": 2} if options.quick else {}
+    for seed in _seeds(options):
+        plan = cache_interleavings.InterleavingPlan(seed, **little)
+        yield _in_new_folder(options, 23, seed, lambda folder, plan=plan: cache_interleavings.run(folder, plan))
+
+
+ROWS: dict[int, Callable[[Options], Iterator[Report]]] = {
+    1: _kills,
+    6: _disk_full,
+    14: _recall_cycles,
+    18: _redis_faults,
+    19: _overload,
+    23: _cache_interleavings,
+}
 
 
 def _simulate(row: int, options: Options) -> Report:
@@ -90,6 +119,20 @@ def _simulate(row: int, options: Options) -> Report:
 
 def _seeds(options: Options) -> range:
     return range(options.seed, options.seed + (options.seeds or 1))
+
+
+def _in_new_folder(options: Options, row: int, seed: int, run: Callable[[Path], Report]) -> Report:
+    """A run that starts what it needs itself, in a folder of its own, which is removed where the run passed."""
+    folder = options.scratch / f"row-{row}-seed-{seed}"
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        report = run(folder)
+    except Exception as error:
+        traceback.print_exc()
+        return Report(row, "broken off", seed, complaints=[f"{type(error).__name__}: {error}"])
+    if report.verdict == "passed":
+        shutil.rmtree(folder, ignore_errors=True)
+    return report
 
 
 def _on_new_folder(

@@ -12,37 +12,14 @@ import numpy as np
 import orjson
 import uvloop
 
-from cluster.coordinator import Coordinator
 from deployments.cache_settings import CacheSettings
 from deployments.http_app import HttpApp
-from deployments.http_message import Reply
 from deployments.limits import LimitSettings
-from deployments.result_cache import ResultCache
-from deployments.router_parts import RouterParts
 from tests.local_cluster import LocalCluster
+from tests.routed import HEADERS, Routed
 
 COUNT, DIM = 300, 8
 VECTORS = np.random.default_rng(5).random((COUNT, DIM), np.float32)
-HEADERS = ((b"content-type", b"application/json"),)
-
-
-class Routed:
-    """One router: its coordinator, its cache, and a way to send requests without a socket in front."""
-
-    def __init__(self, coordinator: Coordinator, settings: CacheSettings) -> None:
-        self.coordinator = coordinator
-        self.cache = ResultCache(coordinator, settings)
-        self.app = HttpApp(coordinator, LimitSettings(), "0", parts=RouterParts(self.cache))
-
-    async def send(self, method: str, path: str, body: Any = None, headers: Any = HEADERS) -> Reply:
-        encoded = body if isinstance(body, bytes) else b"" if body is None else orjson.dumps(body)
-        path, _, query = path.partition("?")
-        return await self.app.answer(self.app.admit(method, path, query.encode(), headers, 0.0), encoded)
-
-    async def result(self, method: str, path: str, body: Any = None) -> Any:
-        reply = await self.send(method, path, body)
-        assert reply.status == 200, reply.body
-        return orjson.loads(reply.body)["result"]
 
 
 def run(folder: Path, steps: Callable[[Routed, Routed], Awaitable[Any]]) -> None:
@@ -85,7 +62,7 @@ def test_a_write_through_one_router_is_seen_by_a_kept_answer_of_the_other(tmp_pa
             await one.result("PUT", "/collections/c/points?wait=true", {"points": points([row], turn)})
             versions[row] = turn
             one, other = (other, one) if turn % 3 == 0 else (one, other)
-        counts = [one.cache.counts, other.cache.counts]
+        counts = [router.cache.counts for router in (one, other) if router.cache]
         assert sum(count.hits_l1 for count in counts) > 100
         assert sum(count.hits_shard for count in counts) > 20
 
@@ -141,6 +118,7 @@ def test_forms_and_parameters_are_told_apart_and_share_what_they_can(tmp_path: P
             call = plain.admit("POST", f"{path}/query", b"", HEADERS, 0.0)
             expected = orjson.loads((await plain.answer(call, orjson.dumps(body))).body)["result"]
             assert await one.result("POST", f"{path}/query", body) == expected
+        assert one.cache is not None
         assert one.cache.counts.misses == one.cache.counts.hits_l1 == len(asked) - 1
         legacy = {"vector": VECTORS[1].tolist(), "limit": 5, "with_payload": True}
         found = await one.result("POST", f"{path}/search", legacy)
@@ -163,9 +141,29 @@ def test_tenants_do_not_disturb_each_other(tmp_path: Path) -> None:
         for turn, key in enumerate((2, 3, 4, 7, 8), 1):
             await one.result("PUT", "/collections/t/points?wait=true", {"points": points([key], turn)})
             assert await other.result("POST", "/collections/t/points/query", of_t1) == before
+        assert other.cache is not None
         assert other.cache.counts.hits_l1 == 6
         await one.result("PUT", "/collections/t/points?wait=true", {"points": points([1], 9)})
         assert await other.result("POST", "/collections/t/points/query", of_t1) != before
         assert other.cache.counts.cross_shard == 0
+
+    run(tmp_path, steps)
+
+
+def test_answers_are_cleared_by_collection_and_tenant_and_counted(tmp_path: Path) -> None:
+    async def steps(one: Routed, _: Routed) -> None:
+        path = "/collections/c/points/query"
+        for row in range(3):
+            await one.result("POST", path, query(row))
+        assert await one.result("POST", "/shoal/cache/clear", {"collection": "c"}) == {"cleared": 3, "shared": None}
+        await one.result("POST", path, query(0))
+        assert await one.result("POST", "/shoal/cache/clear", {}) == {"cleared": 1, "shared": None}
+        assert (await one.send("POST", "/shoal/cache/clear", {"collection": "nothing"})).status == 404
+        for body in ({"tenant": "a"}, {"collection": "c", "tenant": "a"}, {"collection": 1}):
+            assert (await one.send("POST", "/shoal/cache/clear", body)).status in (400, 422)
+        told = (await one.send("GET", "/metrics")).body.decode()
+        assert 'shoal_cache_hits_total{level="l1",router="' in told
+        missed = next(line for line in told.splitlines() if line.startswith("shoal_cache_misses_total"))
+        assert float(missed.split()[-1]) == 4
 
     run(tmp_path, steps)

@@ -13,10 +13,11 @@ import numpy as np
 import orjson
 
 from cluster.requests import Footprint, Origin, QueryHits, SearchAnswer, SearchRequest
+from cluster.scope import Named
 from cluster.shard_map import even_map
 from cluster.state import CollectionState
 from deployments.cache_key import Arrival
-from deployments.result_cache import Question
+from deployments.cache_question import Question
 from shards.distance import Distance
 from shards.errors import StaleEpoch
 from shards.generations import NO_STAMP, Generations, Stamp
@@ -45,6 +46,8 @@ class NumberShards:
         self.problem: Exception | None = None
         self.searches: list[tuple[int, ...]] = []
         """The shards that each search asked."""
+        self.scopes: list[Named] = []
+        """What each search was held to."""
         self.probes = 0
         self.state = CollectionState(
             name="c",
@@ -71,12 +74,19 @@ class NumberShards:
         await self._pass()
         self.acknowledged[shard] = max(self.acknowledged[shard], number)
 
-    async def search(self, name: str, request: SearchRequest, deadline_s: float) -> SearchAnswer:
+    async def search(self, about: Named, request: SearchRequest, deadline_s: float) -> SearchAnswer:
+        self.scopes.append(about)
         return await self._search(range(len(self.numbers)), {})
 
     async def search_moved(
-        self, name: str, request: SearchRequest, kept: Mapping[int, bytes], moved: Collection[int], deadline_s: float
+        self,
+        about: Named,
+        request: SearchRequest,
+        kept: Mapping[int, bytes],
+        moved: Collection[int],
+        deadline_s: float,
     ) -> SearchAnswer:
+        self.scopes.append(about)
         if {*kept, *moved} != {*range(len(self.numbers))}:
             raise StaleEpoch("other shards")
         return await self._search(moved, kept)

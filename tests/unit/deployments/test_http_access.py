@@ -42,6 +42,7 @@ NEEDS = """
     POST   /shoal/keys                        admin everywhere
     DELETE /shoal/keys                        admin everywhere
     POST   /shoal/keys/revoke                 admin everywhere
+    POST   /shoal/cache/clear                 admin everywhere
     GET    /collections                       read anywhere
     GET    /aliases                           read anywhere
     POST   /collections/aliases               admin everywhere

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from cluster.requests import CollectionStatistics, SearchAnswer, SearchRequest
+from cluster.scope import Named, scope_of
 from deployments.http_app import HttpApp
 from deployments.limits import LimitSettings
+from deployments.metric_sources import Source
 from deployments.readiness import COLLECTIONS_MAX, Probe, Readiness, choose, judge
 from shards.errors import Corrupt, ShardUnavailable, ShoalError
 from tests.unit.deployments.asgi_client import AsgiClient
@@ -29,15 +31,16 @@ class TroubledCluster(FakeCluster):
         for name in names:
             assert client.call("PUT", f"/collections/{name}", {"vectors": {"size": 2, "distance": "Cosine"}}).result
 
-    async def search(self, name: str, request: SearchRequest, deadline_s: float) -> SearchAnswer:
+    async def search(self, about: Named, request: SearchRequest, deadline_s: float) -> SearchAnswer:
+        name = scope_of(about).name
         self.searched.append(name)
         trouble = self.troubles.get(name, 1.0)
         if isinstance(trouble, ShoalError):
             raise trouble
-        found = await super().search(name, request, deadline_s)
+        found = await super().search(about, request, deadline_s)
         return SearchAnswer(found.hits, trouble)
 
-    async def statistics(self, name: str, deadline_s: float) -> list[CollectionStatistics]:
+    async def statistics(self, about: Named, deadline_s: float) -> list[CollectionStatistics]:
         memory = {"shard": {"level": self.level}}
         return [CollectionStatistics(7, 0, 0, 0, 0, memory=memory)]
 
@@ -120,7 +123,10 @@ def test_strangers_get_numbers_and_no_names() -> None:
     cluster = TroubledCluster(["words"])
     client = AsgiClient(HttpApp(cluster, LimitSettings(), "0"), headers={"accept": "application/json"})
     assert isinstance(client.app, HttpApp)
-    client.app.observed.readiness.report("hit_rate", lambda: 0.25)
+    sources = client.app.observed.sources
+    assert client.app.observed.readiness.describe(checked(Readiness(cluster)))["hit_rate"] is None
+    sources.add(Source("shoal_cache_hits_total", "counter", "Hits.", lambda: {"l1": 2, "l2": 1}, "level"))
+    sources.add(Source("shoal_cache_misses_total", "counter", "Misses.", lambda: 9))
     cluster.troubles["words"] = ShardUnavailable("shard 0 has no `words`")
     answer = client.call("GET", "/readyz")
     assert (answer.status, answer.headers["retry-after"]) == (503, "2")

@@ -12,8 +12,10 @@ from typing import Any
 import orjson
 import pytest
 
+from cluster.scope import Scope
+from deployments.cache_question import Answer
 from deployments.cache_settings import CacheSettings
-from deployments.result_cache import Answer, ResultCache
+from deployments.result_cache import ResultCache
 from shards.errors import DeadlineExceeded, ShardUnavailable
 from tests.unit.deployments.shards_with_stamps import NumberShards, arrival, question
 
@@ -75,6 +77,18 @@ def test_what_an_answer_depends_on_is_part_of_its_key() -> None:
         shards.state = shards.state.model_copy(update={"uid": "cd" * 16})
         await ask(shards, cache)
         assert len(shards.searches) == 6
+
+    run(steps)
+
+
+def test_a_search_is_held_to_what_its_answer_is_kept_for() -> None:
+    async def steps(shards: NumberShards, cache: ResultCache) -> None:
+        for tenants in ((), ("a",)):
+            await ask(shards, cache, tenants=tenants)
+            await shards.write(1)
+            await ask(shards, cache, tenants=tenants)
+            assert shards.scopes[-2:] == [Scope("c", shards.state.uid, tenants)] * 2
+        assert shards.searches == [(0, 1, 2), (1,)] * 2
 
     run(steps)
 
@@ -272,7 +286,7 @@ def test_the_bound_holds_and_dropped_answers_are_gone() -> None:
         assert cache.counts.evictions + cache.counts.refused >= 150
         held = cache.counts.l1_entries
         assert 10 < held < 50
-        assert cache.drop(lambda entry: True) == held
+        assert await cache.clear(None, None) == (held, None)
         assert cache.counts.l1_entries == cache.counts.l1_bytes == 0
         assert len(cache._level_one._keys) == 0
 

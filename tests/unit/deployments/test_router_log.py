@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 
+from cluster.scope import Scope
 from deployments import router_log
 from deployments.http_app import HttpApp
 from deployments.http_client import ClusterClient
+from deployments.http_message import Reply, Request
 from deployments.limits import LimitSettings
 from deployments.log_settings import LogSettings
 from deployments.observability import ObserveSettings
-from deployments.router_log import LOG_FILE, LineFormatter, given_id, start_log
+from deployments.router_log import LOG_FILE, SLOW_LINES_PER_S, LineFormatter, given_id, start_log
 from deployments.router_parts import RouterParts
 from tests.http_server import Entrance, serving_cluster
 from tests.unit.deployments.asgi_client import AsgiClient
@@ -65,6 +67,18 @@ def test_a_slow_request_is_logged_with_its_id(cluster: FakeCluster, logged: Path
         "POST /collections/{collection}/points/count", 200, "words"
     )  # fmt: skip
     assert line["ms"] > 0
+
+
+def test_an_overload_does_not_fill_the_disk(cluster: FakeCluster, logged: Path) -> None:
+    client = client_of(cluster, SLOW)
+    log = client.app.observed.log  # type: ignore[attr-defined]
+    request = Request(Scope("words"), "", b"", b"", 100.0)
+    before = len(lines(logged))
+    for _ in range(25):
+        log.finish(request, Reply(b""), "GET /", 200.5)
+    assert len(lines(logged)) == before + SLOW_LINES_PER_S
+    log.finish(request, Reply(b""), "GET /", 201.5)
+    assert lines(logged)[-1]["slow_requests_untold"] == 25 - SLOW_LINES_PER_S
 
 
 def test_ids_are_made_where_none_is_given(cluster: FakeCluster, logged: Path) -> None:

@@ -111,8 +111,11 @@ def test_hit_rates_are_pairs_of_counters() -> None:
         ("shoal_cache_hits_total", "l2"): 0.0,
         ("shoal_cache_misses_total", "l2"): 0.0,
         ("shoal_lonely_hits_total", ""): 1.0,
+        ("shoal_memo_hits_total", "near"): 3.0,
+        ("shoal_memo_hits_total", "far"): 1.0,
+        ("shoal_memo_misses_total", ""): 4.0,
     }
-    assert hit_rates(others) == {"cache l1": 0.75, "cache l2": None}
+    assert hit_rates(others) == {"cache l1": 0.75, "cache l2": None, "memo near": 3 / 8, "memo far": 1 / 8}
 
 
 def picture(found: Snapshot, readiness: dict[str, Any] | None = None) -> str:
@@ -128,7 +131,7 @@ def test_the_picture_shows_what_there_is(text: str) -> None:
     assert "2 routers, 1 collection; rates over the last 2 s" in shown
     for words in ("ready", "serves", "no limit", "gather", "refused (4xx)"):
         assert words in shown
-    assert "Hit rates" not in shown
+    assert "Hit rates" in shown
 
 
 def test_the_picture_shows_what_is_wrong() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.machinery import ModuleSpec
-from pathlib import Path
+from threading import Thread
 
 import pytest
 from opentelemetry.sdk.trace import ReadableSpan
@@ -40,7 +41,7 @@ class Traced:
         fan_out = FanOutTimes(began=13.0)
         fan_out.sent = 15.0
         fan_out.shards = [(1, 16.0), (0, 19.0)]
-        request = Request(Scope("words"), "", b"", b"", 10.0, headers=headers)
+        request = Request(Scope("words"), "", b"", b"", 10.0, named="words", headers=headers)
         request.times = SearchTimes(12.0, fan_out, answered=19.5, merged=20.5)
         self.tracing.record(request, Reply(b"", status), ROUTE, 23.0)
         return list(self.exporter.get_finished_spans())
@@ -120,11 +121,32 @@ def test_missing_packages_are_told_before_anything_starts(monkeypatch: pytest.Mo
         check_installed(TracingSettings(endpoint="http://127.0.0.1:4318/v1/traces"))
 
 
-def test_an_application_with_an_endpoint_traces(tmp_path: Path) -> None:
-    settings = ObserveSettings(
-        LogSettings(), TracingSettings(endpoint="http://127.0.0.1:9/v1/traces", sample_fraction=0)
-    )
+@pytest.fixture
+def collector() -> Iterator[tuple[str, list[bytes]]]:
+    """The endpoint of a collector, and the bodies that it was sent."""
+    sent: list[bytes] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            sent.append(self.rfile.read(int(self.headers["content-length"])))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/v1/traces", sent
+        server.shutdown()
+        thread.join()
+
+
+def test_an_application_sends_its_spans(collector: tuple[str, list[bytes]]) -> None:
+    endpoint, sent = collector
+    settings = ObserveSettings(LogSettings(), TracingSettings(endpoint=endpoint, sample_fraction=1))
     app = HttpApp(FakeCluster(), LimitSettings(), "0", None, RouterParts(observe=settings))
     assert AsgiClient(app).call("GET", "/healthz").status == 200
     assert app.observed.tracing is not None
     app.observed.tracing.close()
+    assert b"GET /healthz" in b"".join(sent)

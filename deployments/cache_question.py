@@ -1,0 +1,46 @@
+"""What goes into the result cache and what comes out of it: a question that was read, an answer that is sent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from cluster.requests import Footprint, SearchAnswer, SearchRequest
+from cluster.scope import Named
+from cluster.search_times import SearchTimes
+from shards.generations import Stamp
+
+
+class SearchedCluster(Protocol):
+    """What the cache asks of a coordinator."""
+
+    async def search(self, about: Named, request: SearchRequest, deadline_s: float) -> SearchAnswer: ...
+
+    async def search_moved(
+        self,
+        about: Named,
+        request: SearchRequest,
+        kept: Mapping[int, bytes],
+        moved: Collection[int],
+        deadline_s: float,
+    ) -> SearchAnswer: ...
+
+    def stamps(self, footprint: Footprint) -> asyncio.Future[Mapping[int, Stamp]]: ...
+
+
+class Question(NamedTuple):
+    """A body that was read. `shown`: what of a point the answer has; `write` makes the JSON of its points."""
+
+    request: SearchRequest
+    shown: tuple[Any, ...]
+    write: Callable[[SearchAnswer], bytes]
+    deadline_s: float
+
+
+class Answer(NamedTuple):
+    """JSON: the points, and what is said of them. `times`: of a search of all shards, if there was one."""
+
+    points: bytes
+    shoal: bytes
+    times: SearchTimes | None = None

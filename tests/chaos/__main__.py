@@ -18,15 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.chaos import (
-    cache_interleavings,
-    disk_full,
-    kills,
-    overload,
-    recall_cycles,
-    redis_faults,
-    simulations,
-)
+from tests.chaos import cache_interleavings, disk_full, kills, overload, recall_cycles, redis_faults, simulations
 from tests.chaos.real_cluster import RealCluster
 from tests.chaos.report import Report, in_words, to_json
 from tests.chaos.small_disk import NoSmallDisk, small_disk

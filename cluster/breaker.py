@@ -57,7 +57,7 @@ TRANSITIONS: dict[tuple[BreakerState, Event], BreakerState] = {
 
 @dataclass(frozen=True, slots=True)
 class BreakerRules:
-    """When a breaker opens and closes; the defaults are those of a shard."""
+    """When a breaker opens and closes. The defaults are those of a shard."""
 
     timeouts_max: int = 5
     """Timeouts in a row at which it opens."""
@@ -72,8 +72,6 @@ class BreakerRules:
 
 
 SHARD_RULES = BreakerRules()
-STORE_RULES = BreakerRules(timeouts_max=1, error_fraction_max=0.0, calls_min=1, wait_s=1.0, wait_s_max=15.0)
-"""Of a store that can be done without (Redis as a cache): the first failure opens it."""
 
 
 class BreakerStatus(NamedTuple):

@@ -164,7 +164,8 @@ class Gather:
         shard.last_error = error
         if shard.asked:
             return ()  # another replica is at it
-        may_come_back = isinstance(error, ShardUnavailable) and not isinstance(error, BreakerOpen)
+        is_other_left = self.hedging is not None and shard.attempts < self.hedging.replica_count
+        may_come_back = isinstance(error, ShardUnavailable) and (is_other_left or not isinstance(error, BreakerOpen))
         if may_come_back and (retry := self._plan_retry(shard_id, shard, now)):
             return retry if self.policy.min_coverage >= 1.0 else (*retry, *self._give_up_stragglers(now))
         del self.open[shard_id]

@@ -36,10 +36,12 @@ class Sampler:
         self._counts = counts
         self._random = random
         self._task: asyncio.Task[None] | None = None
+        self.is_paused = False
+        """While the router is short of time: nobody waits for a sample."""
 
     def picks(self) -> bool:
         """Whether this hit is to be compared."""
-        return self._fraction > 0 and self._task is None and self._random() < self._fraction
+        return self._fraction > 0 and not self.is_paused and self._task is None and self._random() < self._fraction
 
     def compare(
         self, entry: Entry, search: Callable[[], Awaitable[SearchAnswer]], write: Callable[[SearchAnswer], bytes]

@@ -247,7 +247,7 @@ class HttpApp:
     def _on_level(self, degradation: Degradation) -> None:
         self._context.cluster.allow_extras(degradation.allows_extras)
         if self._context.cache is not None:
-            self._context.cache.pressed_staleness_s = degradation.allows_stale_ms / 1e3
+            self._context.cache.press(degradation.allows_stale_ms / 1e3, degradation.allows_extras)
 
     def _find(self, method: str, path: str, headers: Headers) -> tuple[Route, str, str]:
         """The route, its collection and its point. A stranger does not even learn which paths there are."""

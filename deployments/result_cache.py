@@ -118,11 +118,17 @@ class ResultCache:
         self._level_one = LevelOne(settings.l1_bytes, self.counts)
         self._flights: dict[bytes, _Flight] = {}
         self._flight_count = 0
-        self.pressed_staleness_s = 0.0
-        """What is allowed to every request, because the router is short of time (deployments/degradation.py)."""
+        self._pressed_staleness_s = 0.0
 
     def __repr__(self) -> str:
         return f"<ResultCache: {len(self._level_one)} answers, {self.counts.l1_bytes} bytes>"
+
+    def press(self, staleness_s: float, extras_allowed: bool) -> None:
+        """The router is short of time, or no longer (deployments/degradation.py): how old an answer may be that any request
+        gets, and whether some are compared with fresh ones.
+        """
+        self._pressed_staleness_s = staleness_s
+        self._sampler.is_paused = not extras_allowed
 
     async def answer(self, arrival: Arrival, read: Callable[[], Question]) -> Answer:
         """The answer to a request; `read` its body where its bytes are not known. Raises what reading and searching raise."""
@@ -171,7 +177,7 @@ class ResultCache:
     async def _check(self, entry: Entry, directives: Directives, level: Level = "l1") -> _Check:
         """Whether a kept answer may be given."""
         now = asyncio.get_running_loop().time()
-        allowed_s = max(self._settings.staleness_s(directives.staleness_ms), self.pressed_staleness_s)
+        allowed_s = max(self._settings.staleness_s(directives.staleness_ms), self._pressed_staleness_s)
         if allowed_s and (age_s := now - entry.asked_at) <= allowed_s:
             self.counts.unvalidated += 1
             self._count_hit(entry, "l1")

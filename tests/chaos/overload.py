@@ -26,8 +26,11 @@ from tests.chaos.real_cluster import RealCluster, upsert_points
 from tests.chaos.report import Report
 
 COLLECTION = "crowded"
-EF_SEARCH = 3000
-"""Wide searches: the shards are then what is short, and the load generator needs little of the machine."""
+EF_SEARCH = 1000
+QUERIES = 8
+"""Wide searches, several a request: the shards are then what is short, and the load generator needs little of the machine
+that it shares with them.
+"""
 BATCH = 500
 QUIET_S = 3.0
 OVERLOAD = 3.0
@@ -106,7 +109,7 @@ def run(cluster: RealCluster, plan: OverloadPlan) -> Report:
     began = time.monotonic()
     bodies = _fill(cluster, plan)
     assert cluster.info is not None
-    url, path = cluster.info.url, f"{collection_path(COLLECTION)}/points/query"
+    url, path = cluster.info.url, f"{collection_path(COLLECTION)}/points/query/batch"
     full = drive(url, path, bodies, Pace(plan.requests_max, plan.steady_s))
     crowd = Pace(3 * plan.requests_max, plan.seconds, OVERLOAD * full.rate)
     normal = Pace(plan.requests_max // 4, plan.steady_s, NORMAL * full.rate)
@@ -180,8 +183,8 @@ def _fill(cluster: RealCluster, plan: OverloadPlan) -> list[bytes]:
             rows = vectors[start : start + BATCH].tolist()
             upsert_points(client, COLLECTION, [{"id": at, "vector": row} for at, row in enumerate(rows, start)])
     cluster.await_rest(COLLECTION, QUIET_S)
-    queries = random.standard_normal((500, plan.dim), np.float32).tolist()
-    return [orjson.dumps({"query": query, "limit": 10}) for query in queries]
+    queries = random.standard_normal((300, QUERIES, plan.dim), np.float32).tolist()
+    return [orjson.dumps({"searches": [{"query": one, "limit": 10} for one in several]}) for several in queries]
 
 
 def resident_bytes(cluster: RealCluster) -> tuple[int, int]:

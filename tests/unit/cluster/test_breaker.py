@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cluster.breaker import REDUCED_BUDGET, STORE_RULES, TRANSITIONS, Breaker, BreakerRules, BreakerState, Event
+from cluster.breaker import REDUCED_BUDGET, TRANSITIONS, Breaker, BreakerRules, BreakerState, Event
 
 RULES = BreakerRules(wait_s=0.5, wait_s_max=2.0, healthy_probes_min=3, healthy_s_min=0.5)
 
@@ -131,15 +131,6 @@ def test_what_was_replaced_begins_with_a_clean_record() -> None:
     for _ in range(4):
         breaker.on_timeout(101.0)
     assert breaker.is_closed
-
-
-def test_a_stores_breaker_opens_at_the_first_failure() -> None:
-    for fail in (lambda it: it.on_timeout(9.0), lambda it: it.on_error(9.0, "refused")):
-        breaker = Breaker(STORE_RULES)
-        for _ in range(1000):
-            breaker.on_success(9.0)
-        fail(breaker)
-        assert not breaker.is_closed
 
 
 def test_every_state_has_a_way_out_and_every_event_a_place() -> None:

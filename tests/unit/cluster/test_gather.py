@@ -6,7 +6,7 @@ from cluster.gather import RETRY_FIRST_S, Cancel, Commands, Complete, Gather, Ou
 from cluster.gather_counts import GatherCounts
 from cluster.hedging import HedgeBudget, Hedging
 from cluster.latency import RENEWED_EVERY, Latency
-from shards.errors import BadVector, DeadlineExceeded, ShardUnavailable
+from shards.errors import BadVector, BreakerOpen, DeadlineExceeded, ShardUnavailable
 
 AWAY = ShardUnavailable("away")
 
@@ -242,3 +242,16 @@ def test_in_trouble_the_budgets_are_halved() -> None:
     gather.on_failure(0, AWAY, 100.0, replica=0)
     gather.on_failure(0, AWAY, 104.0, replica=1)
     assert gather.failures == {0: AWAY}
+
+
+def test_an_open_breaker_ends_it_unless_another_replica_is_left() -> None:
+    open_breaker = BreakerOpen("left alone", 1.0)
+    alone = Gather(range(1), 100.0, 110.0, Policy(8.0), GatherCounts())
+    alone.start()
+    (complete,) = alone.on_failure(0, open_breaker, 100.0)
+    assert complete == Complete(Outcome({}, {0: open_breaker}))
+    copied = Gather(range(1), 100.0, 110.0, Policy(8.0), GatherCounts(), {}, Hedging(2))
+    copied.start()
+    assert [*copied.on_failure(0, open_breaker, 100.0, replica=0)] == [Send(0, 1)]
+    (complete,) = copied.on_failure(0, open_breaker, 100.0, replica=1)
+    assert complete == Complete(Outcome({}, {0: open_breaker}))

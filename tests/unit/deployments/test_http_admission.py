@@ -16,11 +16,11 @@ from deployments.admission import Admission
 from deployments.admission_settings import AdmissionSettings
 from deployments.cache_counts import CacheCounts
 from deployments.cache_key import Arrival
-from deployments.cache_question import Answer, Question
 from deployments.degradation import Level
 from deployments.http_app import ALL_ROUTES, HttpApp
 from deployments.http_message import Reply
 from deployments.limits import LimitSettings
+from deployments.result_cache import Answer, Question
 from deployments.router_parts import RouterParts
 from shards.errors import QueueFull, RateLimited
 from tests.unit.deployments.asgi_client import AsgiClient
@@ -303,7 +303,10 @@ class KeepsEverything:
     def __init__(self) -> None:
         self.kept: list[Question] = []
         self.counts = CacheCounts()
-        self.pressed_staleness_s = 0.0
+        self.pressed: list[tuple[float, bool]] = []
+
+    def press(self, staleness_s: float, extras_allowed: bool) -> None:
+        self.pressed.append((staleness_s, extras_allowed))
 
     async def answer(self, arrival: Arrival, read: Callable[[], Question]) -> Answer:
         self.kept.append(read())
@@ -323,7 +326,7 @@ def test_an_answer_with_less_width_is_never_kept_and_old_ones_are_allowed() -> N
     answer = client.call("POST", "/collections/words/points/query", QUERY)
     assert answer.json()["shoal"]["degraded"] == ["ef"]
     assert len(cache.kept) == 1
-    assert cache.pressed_staleness_s == 0.25
+    assert cache.pressed == [(0.25, False)]
 
 
 def test_levels_follow_the_line_and_are_told() -> None:

@@ -21,6 +21,7 @@ def test_codes_are_the_published_ones() -> None:
         "dimension_mismatch",
         "bad_filter",
         "bad_vector",
+        "damaged_snapshot",
         "limit_exceeded",
         "not_supported",
         "unauthenticated",

@@ -10,7 +10,7 @@ The tag in braces keeps a tenant's answers on one node of a Redis Cluster. An an
 like one of this router's own (deployments/result_cache.py).
 
 Redis is asked only where a trip to it takes a small part of what a search like this one has lately taken
-(WAIT_FRACTION), and it is waited for no longer than that: whatever becomes of Redis, a search is not held up by more.
+(`redis_wait_fraction`), and it is waited for no longer than that: whatever becomes of Redis, a search is not held up by more.
 """
 
 from __future__ import annotations
@@ -32,8 +32,6 @@ KINDS_MAX = 256
 SMOOTHING = 0.2
 """Weight of the newest time in an average."""
 
-WAIT_FRACTION = 0.25
-"""Of a search's time. With Redis slow or gone, p99 has to stay below 1.3 times that of a router without it."""
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +80,7 @@ class LevelTwo:
     async def find(self, key: bytes, footprint: Footprint, kind: Hashable) -> Entry | None:
         """The answer that a router has kept, to be checked; None where there is none, or asking is not worth it."""
         search_s = self._search_s.get(kind)
-        wait_s = None if search_s is None else WAIT_FRACTION * search_s
+        wait_s = None if search_s is None else self._settings.redis_wait_fraction * search_s
         if wait_s is not None and wait_s <= self._store.trip_s:
             self._counts.l2_skipped += 1
             return None

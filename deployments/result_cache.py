@@ -16,6 +16,7 @@ affair, keys are cache_key.py's. Lives on the router's loop.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
@@ -133,7 +134,7 @@ class ResultCache:
             check = await self._check(entry, directives)
             if check.answer is not None:
                 if self._sampler.picks():
-                    self._sample(arrival, check.entry, read())
+                    self._sample(arrival, check.entry, read)
                 return check.answer
         question = read()
         plan, vectors = question.request[1:], question.request.vectors
@@ -160,9 +161,12 @@ class ResultCache:
             return cleared, None
         return cleared, await self._level_two.clear(None if collection is None else collection.uid, slot)
 
-    def _sample(self, arrival: Arrival, entry: Entry, question: Question) -> None:
-        search = partial(self._cluster.search, _scope(arrival), question.request, question.deadline_s)
-        self._sampler.compare(entry, search, question.write)
+    def _sample(self, arrival: Arrival, entry: Entry, read: Callable[[], Question]) -> None:
+        # Just now its caller may have no tokens left, or would get less width: then there is no sample.
+        with contextlib.suppress(Exception):
+            question = read()
+            search = partial(self._cluster.search, _scope(arrival), question.request, question.deadline_s)
+            self._sampler.compare(entry, search, question.write)
 
     async def _check(self, entry: Entry, directives: Directives, level: Level = "l1") -> _Check:
         """Whether a kept answer may be given."""

@@ -27,7 +27,7 @@ from tests.local_cluster import LocalCluster
 from tests.redis_server import RedisServer, running_redis
 from tests.routed import HEADERS, Routed
 
-DIM, K, ASKERS, QUESTIONS = 32, 10, 4, 400
+DIM, K, ASKERS, QUESTIONS = 128, 10, 4, 400
 ZIPF_S = 1.1
 SLOWER_MAX = 1.3
 """p99 with the cache beside p99 without it."""
@@ -39,11 +39,14 @@ Step = Callable[["_Faults", float], Awaitable[None]]
 
 @dataclass(frozen=True)
 class RedisPlan:
-    """`phase_s`: how long each fault lasts."""
+    """`phase_s`: how long each fault lasts. `are_times_judged`: not on a machine that does other things meanwhile; then
+    Redis is waited for, however long a search takes.
+    """
 
     seed: int
     phase_s: float = 20.0
     points: int = 20_000
+    are_times_judged: bool = True
 
 
 def run(folder: Path, plan: RedisPlan) -> Report:
@@ -75,7 +78,8 @@ class _Faults:
 
     async def run(self, folder: Path) -> None:
         cluster = LocalCluster(folder, 2)
-        shared = CacheSettings(l1_bytes=60_000, sample_fraction=0.01, redis_url=self.server.url)
+        more = {} if self._plan.are_times_judged else {"redis_wait_fraction": 100.0, "redis_timeout_ms": 1_000}
+        shared = CacheSettings(l1_bytes=60_000, sample_fraction=0.01, redis_url=self.server.url, **more)
         self._cached = [Routed(await cluster.connect(), shared) for _ in range(2)]
         self._plain = Routed(await cluster.connect(), CacheSettings(l1_bytes=0))
         try:
@@ -123,7 +127,8 @@ class _Faults:
             f" {1e3 * p99['plain']:.1f} ({ratio:.2f} x), breakers opened"
             f" {sum(store.breaker.opened_count for store in self._stores()) - opened} times"
         )
-        self.report.require(ratio <= SLOWER_MAX, f"{name}: p99 is {ratio:.2f} x that without a cache")
+        is_slow = self._plan.are_times_judged and ratio > SLOWER_MAX
+        self.report.require(not is_slow, f"{name}: p99 is {ratio:.2f} x that without a cache")
 
     def _stores(self) -> list[object]:
         return [router.cache._level_two._store for router in self._cached]  # type: ignore[union-attr]
@@ -132,12 +137,13 @@ class _Faults:
         """Both routers have to notice."""
         began = time.monotonic()
         while not all(store.breaker.is_open for store in self._stores()):  # type: ignore[attr-defined]
-            if time.monotonic() - began > 10 * BREAKER_OPENS_S:
+            if time.monotonic() - began > 11 * BREAKER_OPENS_S:
                 break
             await asyncio.sleep(0.005)
         took_s = time.monotonic() - began
         self.report.figures[f"breakers, {what}"] = f"both open after {took_s:.3f} s"
-        self.report.require(took_s <= BREAKER_OPENS_S, f"{what}: breakers opened after {took_s:.2f} s")
+        is_late = took_s > (BREAKER_OPENS_S if self._plan.are_times_judged else 10 * BREAKER_OPENS_S)
+        self.report.require(not is_late, f"{what}: breakers opened after {took_s:.2f} s")
 
     async def _write(self, end: float) -> None:
         while time.monotonic() < end:

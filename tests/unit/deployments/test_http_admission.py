@@ -14,12 +14,13 @@ from cluster.requests import SearchAnswer, SearchRequest
 from deployments import admission as admission_module
 from deployments.admission import Admission
 from deployments.admission_settings import AdmissionSettings
+from deployments.cache_counts import CacheCounts
 from deployments.cache_key import Arrival
+from deployments.cache_question import Answer, Question
 from deployments.degradation import Level
 from deployments.http_app import ALL_ROUTES, HttpApp
 from deployments.http_message import Reply
 from deployments.limits import LimitSettings
-from deployments.result_cache import Answer, Question
 from deployments.router_parts import RouterParts
 from shards.errors import QueueFull, RateLimited
 from tests.unit.deployments.asgi_client import AsgiClient
@@ -301,6 +302,7 @@ class KeepsEverything:
 
     def __init__(self) -> None:
         self.kept: list[Question] = []
+        self.counts = CacheCounts()
         self.pressed_staleness_s = 0.0
 
     async def answer(self, arrival: Arrival, read: Callable[[], Question]) -> Answer:

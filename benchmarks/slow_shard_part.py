@@ -185,7 +185,7 @@ def _dead(engine: Engine) -> Iterator[None]:
         pid = engine.pids().get(SICK_SHARD)
         if pid is not None:
             kill_hard(pid, engine.settings.data_folder)
-        healed.wait(0.1)
+        healed.wait(0.5)  # looking for it takes this process's time
 
     with _again_and_again(kill):
         yield

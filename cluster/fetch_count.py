@@ -1,4 +1,4 @@
-"""How many hits each shard is asked for, when all are asked for the k nearest. Pure.
+"""How many hits each shard returns, when all are asked for the k nearest. Pure.
 
 Where points lie by a hash of their ids, each of the k nearest is on a shard with the probability of that shard's share of the
 slots, whatever is asked: of 100 a shard of five has 20, and more than 38 of them once in 50,000 times. So each is asked

@@ -1,8 +1,8 @@
 """A search as shards are asked it, and what becomes of their answers: the part of it that needs no shard.
 
-Where points lie by the hash of their ids, each shard is asked for fewer hits than the caller wants (fetch_count.py). Not where
-a tenant field says where they lie: then they are not spread by chance. Nor where there is a filter: what a shard does when it
-finds too few depends on how many it is asked for.
+Where points lie by the hash of their ids, each shard returns fewer hits than the caller wants (fetch_count.py). Not where a
+tenant field says where they lie: then they are not spread by chance. A shard searches for as many as ever and returns the
+first of them, so what it returns is the beginning of what it would return without this.
 """
 
 from __future__ import annotations
@@ -28,12 +28,11 @@ Replies = Mapping[int, HitLists]
 
 
 class ShardSearch(NamedTuple):
-    """`plan`: what each shard is asked; `k`: how many hits of all shards together count; `distance`: of the vector."""
+    """`plan`: what each shard is asked; `distance`: of the vector."""
 
     target: Target
     request: SearchRequest
     plan: SearchPlan
-    k: int
     distance: Distance
 
     def body(self) -> list[Any]:
@@ -49,14 +48,14 @@ class ShardSearch(NamedTuple):
 
     def cut_short(self, replies: Replies, merged: Sequence[QueryHits]) -> tuple[list[int], list[int]]:
         """Shards that may have kept hits back, and the queries that they matter for."""
-        if self.plan.k == self.k:
+        if not self.plan.returned:
             return [], []
-        return shards_cut_short(replies, merged, self.request.k, self.plan.k)
+        return shards_cut_short(replies, merged, self.request.k, self.plan.returned)
 
     def whole_body(self, queries: Sequence[int]) -> list[Any]:
         """Of the frame that asks for all k hits of some of the queries."""
         request = self.request._replace(vectors=self.request.vectors[list(queries)])
-        return self._body(self.plan._replace(k=self.k), request)
+        return self._body(self.plan._replace(returned=0), request)
 
     def complete(
         self, merged: list[QueryHits], queries: Sequence[int], replies: Replies, whole: Replies
@@ -87,13 +86,13 @@ def shard_search(collection: CollectionState, request: SearchRequest, target: Ta
     column = spec.layout.columns[number]
     ef = request.ef or spec.hnsw_of(column).ef_search
     query = filter_query(request.filter) if request.filter else None
-    k = fetched = request.k + request.offset
-    if query is None and collection.tenant_field is None:
+    k, returned = request.k + request.offset, 0
+    if collection.tenant_field is None:
         shard_map = collection.shard_map
-        fetched = fetch_count(k, shard_map.largest_share, len(shard_map.shard_ids))
-        if fetched < k:
-            ef = max(ef, k)  # so that what a shard finds is the beginning of what it would find for all k
-    return ShardSearch(target, request, SearchPlan(fetched, ef, request.exact, number, query), k, column.distance)
+        count = fetch_count(k, shard_map.largest_share, len(shard_map.shard_ids))
+        returned = count if count < k and count <= messages.RETURNED_MAX else 0
+    plan = SearchPlan(k, ef, request.exact, number, query, returned)
+    return ShardSearch(target, request, plan, column.distance)
 
 
 def _cut(hits: QueryHits, threshold: float, distance: Distance) -> QueryHits:

@@ -29,7 +29,8 @@ class SegmentHits(NamedTuple):
 
 class SearchPlan(NamedTuple):
     """How to search: the k nearest, with `ef` candidates in a graph; `exact` measures every row. `vector`: the number of the
-    one that is compared (shards/vector_layout.py). `filter`: only rows that match it count.
+    one that is compared (shards/vector_layout.py). `filter`: only rows that match it count. `returned`: how many of the k
+    are wanted, the nearest ones; 0 for all. What is searched is the same.
     """
 
     k: int
@@ -37,6 +38,7 @@ class SearchPlan(NamedTuple):
     exact: bool = False
     vector: int = 0
     filter: FilterQuery | None = None
+    returned: int = 0
 
 
 class VectorIndex(Filtered, Protocol):

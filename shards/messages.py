@@ -29,7 +29,8 @@ from shards.records import Records
 from shards.scrolling import Order, Page, ScrollPlan
 
 _TARGET = struct.Struct("<16sQ")
-_SEARCH = struct.Struct("<IIIIBBxxI")
+_SEARCH = struct.Struct("<IIIIBBHI")
+RETURNED_MAX = 2**16 - 1
 _HITS = struct.Struct("<IIIBBBxQQQ")
 _WRITTEN = struct.Struct("<Q")
 _RETRIEVE = struct.Struct("<BxxxI")
@@ -76,14 +77,14 @@ def decode_target(body: memoryview) -> tuple[Target, memoryview]:
 
 
 def encode_search(target: Target, plan: SearchPlan, want: Want, queries: Vectors) -> list[Any]:
-    """SEARCH's body: target | k u32 | ef u32 | count u32 | dim u32 | flags u8 | vector u8 | 2 zero bytes | filter bytes u32 |
+    """SEARCH's body: target | k u32 | ef u32 | count u32 | dim u32 | flags u8 | vector u8 | returned u16 | filter bytes u32 |
     filter, with blanks up to a multiple of 8 | queries.
     """
     encoded = b"" if plan.filter is None else plan.filter.encoded
     encoded += b" " * (-len(encoded) % 8)
     flags = _EXACT * plan.exact | _PAYLOADS * want.payloads | _VECTORS * want.vectors
     count, dim = queries.shape
-    head = _SEARCH.pack(plan.k, plan.ef, count, dim, flags, plan.vector, len(encoded))
+    head = _SEARCH.pack(plan.k, plan.ef, count, dim, flags, plan.vector, plan.returned, len(encoded))
     return [target.encode() + head + encoded, queries.tobytes()]
 
 
@@ -102,13 +103,13 @@ def decode_search_head(head: bytes) -> SearchHead:
     """
     if len(head) < SEARCH_HEAD_BYTES:
         raise Corrupt("a search is shorter than its header")
-    k, ef, count, dim, flags, vector, filter_bytes = _SEARCH.unpack_from(head, _TARGET.size)
+    k, ef, count, dim, flags, vector, returned, filter_bytes = _SEARCH.unpack_from(head, _TARGET.size)
     if len(head) != SEARCH_HEAD_BYTES + filter_bytes:
         raise Corrupt("a search is shorter than its filter")
     if not (k and count and dim):
         raise Corrupt(f"a search asks for the {k} nearest to {count} queries x {dim}")
     query = filter_query(head[SEARCH_HEAD_BYTES:]) if filter_bytes else None
-    plan = SearchPlan(k, ef, bool(flags & _EXACT), vector, query)
+    plan = SearchPlan(k, ef, bool(flags & _EXACT), vector, query, returned)
     want = Want(bool(flags & _PAYLOADS), bool(flags & _VECTORS))
     return SearchHead(Target(*_TARGET.unpack_from(head)), plan, want, count, dim, len(head))
 

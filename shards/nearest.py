@@ -22,7 +22,8 @@ class Want(NamedTuple):
 
 
 def nearest(segments: Sequence[VectorIndex], queries: Vectors, plan: SearchPlan, want: Want) -> Hits:
-    """The k nearest living points of all segments to each prepared query (nq, size of the plan's vector).
+    """The k nearest living points of all segments to each prepared query (nq, size of the plan's vector), or as many of them
+    as the plan wants returned.
 
     A point lives in one segment only (a newer version killed the older rows), so nothing is found twice.
     """
@@ -30,8 +31,16 @@ def nearest(segments: Sequence[VectorIndex], queries: Vectors, plan: SearchPlan,
     if not parts:
         return no_hits(len(queries), want.payloads, queries.shape[1] if want.vectors else None)
     if len(parts) == 1:
-        return _hits_of_one(*parts[0], want)
-    return _hits_of_many(parts, plan.k, want)
+        (segment, found) = parts[0]
+        return _hits_of_one(segment, _first(found, plan.returned), want)
+    return _hits_of_many(parts, min(plan.returned or plan.k, plan.k), want)
+
+
+def _first(found: SegmentHits, count: int) -> SegmentHits:
+    """The nearest ones; 0 for all."""
+    if not count or count >= found.rows.shape[1]:
+        return found
+    return SegmentHits(found.rows[:, :count], found.distances[:, :count], found.is_full)
 
 
 def _hits_of_one(segment: VectorIndex, found: SegmentHits, want: Want) -> Hits:

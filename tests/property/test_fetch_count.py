@@ -64,7 +64,7 @@ def test_the_answer_is_that_of_all_k(situation: Any, random: Any) -> None:
     shards, k, offset, fetched = situation
     queries = np.zeros((len(shards[0]), 2), np.float32)
     request = SearchRequest(queries, k, offset=offset, with_payload=True)
-    search = ShardSearch(Target(b"u" * 16, 1), request, SearchPlan(fetched, 10), k + offset, Distance.EUCLID)
+    search = ShardSearch(Target(b"u" * 16, 1), request, SearchPlan(k + offset, 10, returned=fetched), Distance.EUCLID)
     order = [*range(len(shards))]
     random.shuffle(order)  # in which the shards answer
     replies = {shard_id: answer(shards[shard_id], fetched) for shard_id in order}

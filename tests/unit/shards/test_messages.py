@@ -40,7 +40,7 @@ def joined(parts: list[object]) -> bytes:
 @pytest.mark.parametrize("encoded", [b"", b'{"must":{"key":"a","match":{"value":1}}}'])
 @pytest.mark.parametrize("want", [Want(), Want(payloads=True), Want(vectors=True), Want(True, True)])
 def test_a_search_comes_back_as_it_was(exact: bool, want: Want, encoded: bytes) -> None:
-    plan = SearchPlan(10, 64, exact, 3, filter_query(encoded) if encoded else None)
+    plan = SearchPlan(10, 64, exact, 3, filter_query(encoded) if encoded else None, returned=7)
     body = memoryview(joined(encode_search(TARGET, plan, want, QUERIES)))
     head = decode_search_head(search_head_of(body))
     assert head == (TARGET, plan, want, 2, 3, head.byte_count)

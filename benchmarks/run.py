@@ -1,7 +1,8 @@
 """`python -m benchmarks.run`, or `make bench`: measures, prints the table, and keeps it as JSON.
 
     --part NAME     one part only, may be repeated: load, graphs, http, batch, cache, start, memory (in this order); the
-                    engine's own parts run only when they are named: writes, churn, filters, million, phases, rebuild
+                    engine's own parts run only when they are named: writes, churn, filters, million, phases, rebuild,
+                    slow-shard
     --data NAME     one data set only, may be repeated: glove, clusters-384, clusters-1536
     --write-s N     seconds of the part `writes` (default 600, 15 with --quick)
     --quick         a tenth of the points, one short round of everything: to see that it runs, not to quote
@@ -33,6 +34,7 @@ from benchmarks import (
     million_part,
     phases_part,
     rebuild_part,
+    slow_shard_part,
     start_part,
     writes_part,
     wrk,
@@ -58,6 +60,7 @@ ENGINE_PARTS: dict[str, Callable[[Bench], list[Row]]] = {
     "million": million_part.measure,
     "phases": phases_part.measure,
     "rebuild": rebuild_part.measure,
+    "slow-shard": slow_shard_part.measure,
 }
 ALL_PARTS = {**PARTS, **ENGINE_PARTS}
 NEED_WRK = frozenset({"http", "batch", "cache", "churn", "filters", "phases"})

@@ -12,10 +12,11 @@ from collections.abc import Collection, Mapping
 
 from cluster.fan_out import ShardRequest
 from cluster.generation_probe import GenerationProbe, Stamps
-from cluster.point_reads import PointReads, merged, search_of
+from cluster.point_reads import PointReads
 from cluster.requests import Footprint, Origin, SearchAnswer, SearchRequest
 from cluster.scope import Named, scope_of
-from cluster.shard_calls import PATIENCE_S, target_of
+from cluster.shard_calls import PATIENCE_S, STRAGGLER_WAIT_S, countdown, target_of
+from cluster.shard_search import shard_search
 from cluster.state import CatalogueControl, CollectionState
 from cluster.tenants import shards_asked, slots_asked
 from shards import messages
@@ -30,8 +31,14 @@ SLOTS_MAX = 64
 class CachedReads(PointReads):
     """See the module. On a router's loop."""
 
-    def __init__(self, control: CatalogueControl, secret: bytes, patience_s: float = PATIENCE_S) -> None:
-        super().__init__(control, secret, patience_s)
+    def __init__(
+        self,
+        control: CatalogueControl,
+        secret: bytes,
+        patience_s: float = PATIENCE_S,
+        straggler_wait_s: float = STRAGGLER_WAIT_S,
+    ) -> None:
+        super().__init__(control, secret, patience_s, straggler_wait_s)
         self._probe = GenerationProbe(self._clients)
 
     def stamps(self, footprint: Footprint) -> asyncio.Future[Stamps]:
@@ -54,12 +61,13 @@ class CachedReads(PointReads):
         collection = self.collection(about)
         if {*kept, *moved} != {*shards_asked(collection, request.filter)}:
             raise StaleEpoch(f"collection `{scope_of(about).name}` lives on other shards now")
-        column, body = search_of(collection, request)
-        found = await self._ask(
-            ShardRequest(Kind.SEARCH, dict.fromkeys(moved, body), messages.decode_hits), deadline_s
-        )
+        left_s = countdown(deadline_s)
+        search = shard_search(collection, request, target_of(collection))
+        bodies = dict.fromkeys(moved, search.body())
+        found = await self._ask(ShardRequest(Kind.SEARCH, bodies, messages.decode_hits), left_s())
         replies = {**found, **{shard_id: messages.decode_hits(memoryview(one)) for shard_id, one in kept.items()}}
-        return SearchAnswer(merged(replies, request, column.distance), 1.0, origins=[Origin(replies, 0)])
+        hits, refetched = await self._merged(search, replies, left_s)
+        return SearchAnswer(hits, 1.0, origins=() if refetched else [Origin(replies, 0)])
 
 
 def footprint_of(collection: CollectionState, encoded_filter: bytes) -> Footprint:

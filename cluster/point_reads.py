@@ -1,24 +1,26 @@
 """Reading points from a collection's shards: fan out, merge. Which shards is told in cluster/tenants.py; how answers are
-merged is pure: cluster/merge.py, cluster/paging.py.
+merged is pure: cluster/merge.py, cluster/paging.py. Each request has one deadline for all its steps, and a read whose caller is
+content with less than every shard (`min_coverage`) may be answered without some.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from time import perf_counter
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from cluster.batching import Answered, SearchBatcher
+from cluster.coverage import missing_of
 from cluster.fan_out import ShardRequest
-from cluster.merge import merge_hits
+from cluster.gather import Outcome
 from cluster.paging import merge_pages
 from cluster.requests import (
     CollectionStatistics,
     Origin,
+    PointCount,
     QueryHits,
     Record,
     ScrollPage,
@@ -28,23 +30,20 @@ from cluster.requests import (
 )
 from cluster.scope import Named, Scope, scope_of
 from cluster.search_times import FanOutTimes, SearchTimes
-from cluster.shard_calls import PATIENCE_S, ShardCalls, target_of
+from cluster.shard_calls import PATIENCE_S, STRAGGLER_WAIT_S, ShardCalls, countdown, target_of
+from cluster.shard_search import Replies, ShardSearch, shard_search
 from cluster.state import CatalogueControl, CollectionState
 from cluster.tenant_guard import narrowed
 from cluster.tenants import shards_asked, split_ids
 from shards import messages
 from shards.batch import Vectors
-from shards.distance import Distance, passes_threshold, scores
 from shards.errors import ShoalError
 from shards.filter_query import filter_query
 from shards.filters.paths import parse_path
-from shards.hits import HitLists
-from shards.index import SearchPlan
 from shards.lookup import Which
 from shards.nearest import Want
 from shards.point_ids import key_array, key_list
 from shards.scrolling import Order, ScrollPlan
-from shards.vector_layout import VectorColumn
 from shards.wire import Kind
 
 
@@ -58,18 +57,34 @@ class _SearchKey(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """What one query found, from what it was merged, and when; `times` is shared by all queries that left together."""
+    """What one query found, from what it was merged (None where that can't be told), and when; `outcome` and `times` are shared
+    by all queries that left together.
+    """
 
     hits: QueryHits
-    origin: Origin
+    origin: Origin | None
+    outcome: Outcome
     times: tuple[FanOutTimes, float, float]
+
+
+class _Way(NamedTuple):
+    """How a group of searches goes: the time it has left, and what to call when the shards have answered."""
+
+    left_s: Callable[[], float]
+    answered: Answered
 
 
 class PointReads(ShardCalls):
     """Every method raises ShoalErrors; deadlines are in seconds from now."""
 
-    def __init__(self, control: CatalogueControl, secret: bytes, patience_s: float = PATIENCE_S) -> None:
-        super().__init__(control, secret, patience_s)
+    def __init__(
+        self,
+        control: CatalogueControl,
+        secret: bytes,
+        patience_s: float = PATIENCE_S,
+        straggler_wait_s: float = STRAGGLER_WAIT_S,
+    ) -> None:
+        super().__init__(control, secret, patience_s, straggler_wait_s)
         self._searches: SearchBatcher[_SearchKey, _Found] = SearchBatcher(self._search_alike)
 
     async def retrieve(
@@ -78,6 +93,7 @@ class PointReads(ShardCalls):
         """The points of the ids, in the order asked; missing ones are left out."""
         array = key_array(keys)
         want = Want(with_payload, with_vectors)
+        left_s = countdown(deadline_s)
 
         async def ask(collection: CollectionState, guard: bytes) -> list[Record]:
             target, which = target_of(collection), Which(filter_query(guard)) if guard else None
@@ -85,10 +101,10 @@ class PointReads(ShardCalls):
                 shard_id: messages.encode_retrieve(target, array[rows], want, which)
                 for shard_id, rows in split_ids(collection, array, guard).items()
             }
-            replies = await self._ask(ShardRequest(Kind.RETRIEVE, bodies, messages.decode_records), deadline_s)
+            replies = await self._ask(ShardRequest(Kind.RETRIEVE, bodies, messages.decode_records), left_s())
             return _records_in_order(replies, keys, with_vectors)
 
-        return await self._on_current_state(about, ask) if keys else []
+        return await self._on_current_state(about, ask, left_s) if keys else []
 
     async def scroll(self, about: Named, request: ScrollRequest, deadline_s: float) -> ScrollPage:
         """A page of points in the order of their ids, or of a payload field."""
@@ -97,28 +113,37 @@ class PointReads(ShardCalls):
         # One more than the page has, by id, tells where the next begins.
         limit = request.limit + 1 if order is None else request.limit
         want = Want(request.with_payload, request.with_vectors)
+        left_s = countdown(deadline_s)
 
         async def ask(collection: CollectionState, guard: bytes) -> ScrollPage:
             encoded = narrowed(request.filter, guard)
             plan = ScrollPlan(limit, request.offset, filter_query(encoded) if encoded else None, order, want)
             body = messages.encode_scroll(target_of(collection), plan)
             bodies = dict.fromkeys(shards_asked(collection, encoded), body)
-            replies = await self._ask(ShardRequest(Kind.SCROLL, bodies, messages.decode_page), deadline_s)
-            return merge_pages(list(replies.values()), request)
+            shard_request = ShardRequest(Kind.SCROLL, bodies, messages.decode_page)
+            outcome = await self._ask_for_enough(shard_request, left_s(), request.min_coverage)
+            page = merge_pages(list(outcome.replies.values()), request)
+            if not outcome.failures:
+                return page
+            return replace(page, coverage=outcome.coverage, missing=missing_of(outcome))
 
-        return await self._on_current_state(about, ask)
+        return await self._on_current_state(about, ask, left_s)
 
-    async def count(self, about: Named, deadline_s: float, encoded_filter: bytes = b"") -> int:
+    async def count(
+        self, about: Named, deadline_s: float, encoded_filter: bytes = b"", min_coverage: float = 1.0
+    ) -> PointCount:
         """Points of a collection, or those of them that match, exactly."""
+        left_s = countdown(deadline_s)
 
-        async def ask(collection: CollectionState, guard: bytes) -> int:
+        async def ask(collection: CollectionState, guard: bytes) -> PointCount:
             encoded = narrowed(encoded_filter, guard)
             body = [target_of(collection).encode() + encoded]
             bodies = dict.fromkeys(shards_asked(collection, encoded), body)
-            replies = await self._ask(ShardRequest(Kind.COUNT, bodies, messages.decode_written), deadline_s)
-            return sum(replies.values())
+            shard_request = ShardRequest(Kind.COUNT, bodies, messages.decode_written)
+            outcome = await self._ask_for_enough(shard_request, left_s(), min_coverage)
+            return PointCount(sum(outcome.replies.values()), outcome.coverage, missing_of(outcome))
 
-        return await self._on_current_state(about, ask)
+        return await self._on_current_state(about, ask, left_s)
 
     async def statistics(self, about: Named, deadline_s: float) -> list[CollectionStatistics]:
         """What each shard says of its part, by shard id."""
@@ -130,8 +155,15 @@ class PointReads(ShardCalls):
         key = _SearchKey(scope_of(about), request.vectors.shape[1], request[1:], deadline_s)
         entered = perf_counter()
         found = await self._searches.search(key, request.vectors)
-        times = SearchTimes(entered, *found[0].times)
-        return SearchAnswer([one.hits for one in found], 1.0, times, [one.origin for one in found])
+        _, _, outcome, times = found[0]  # all of them left together
+        origins = [one.origin for one in found if one.origin is not None]
+        return SearchAnswer(
+            [one.hits for one in found],
+            outcome.coverage,
+            SearchTimes(entered, *times),
+            origins if len(origins) == len(found) else (),
+            missing_of(outcome),
+        )
 
     async def silent_shards(self, deadline_s: float) -> dict[int, ShoalError]:
         """What became of a ping of every shard, of those that did not answer it."""
@@ -149,43 +181,44 @@ class PointReads(ShardCalls):
                 raise result
         return failed
 
-    async def _search_alike(self, key: _SearchKey, vectors: Vectors, answered: Answered) -> list[_Found]:
+    async def _search_alike(
+        self, key: _SearchKey, vectors: Vectors, answered: Answered, waited_s: float
+    ) -> list[_Found]:
         request = SearchRequest(vectors, *key.parameters)
-        return await self._on_current_state(key.scope, partial(self._search, request, key.deadline_s, answered))
+        left_s = countdown(key.deadline_s - waited_s)
+        return await self._on_current_state(key.scope, partial(self._search, request, _Way(left_s, answered)), left_s)
 
     async def _search(
-        self, request: SearchRequest, deadline_s: float, answered: Answered, collection: CollectionState, guard: bytes
+        self, request: SearchRequest, way: _Way, collection: CollectionState, guard: bytes
     ) -> list[_Found]:
         times = FanOutTimes(perf_counter())
-        encoded = narrowed(request.filter, guard) if guard else request.filter
-        column, body = search_of(collection, request._replace(filter=encoded) if guard else request)
-        bodies = dict.fromkeys(shards_asked(collection, encoded), body)
-        replies = await self._ask(ShardRequest(Kind.SEARCH, bodies, messages.decode_hits, times), deadline_s)
+        if guard:
+            request = request._replace(filter=narrowed(request.filter, guard))
+        search = shard_search(collection, request, target_of(collection))
+        bodies = dict.fromkeys(shards_asked(collection, request.filter), search.body())
+        asked = ShardRequest(Kind.SEARCH, bodies, messages.decode_hits, times)
+        outcome = await self._ask_for_enough(asked, way.left_s(), request.min_coverage)
         answered_at = perf_counter()
-        answered()
-        hits = merged(replies, request, column.distance)
-        common = (times, answered_at, perf_counter())
-        return [_Found(one, Origin(replies, query), common) for query, one in enumerate(hits)]
+        way.answered()
+        hits, refetched = await self._merged(search, outcome.replies, way.left_s)
+        common = (outcome, (times, answered_at, perf_counter()))
+        return [
+            _Found(one, None if query in refetched else Origin(outcome.replies, query), *common)
+            for query, one in enumerate(hits)
+        ]
 
-
-def search_of(collection: CollectionState, request: SearchRequest) -> tuple[VectorColumn, list[Any]]:
-    """The vector that a search compares, and its frame's body, the same for every shard. Raises InvalidRequest, BadFilter."""
-    spec = collection.spec
-    number = spec.layout.number_of(request.vector)
-    column = spec.layout.columns[number]
-    ef = request.ef or spec.hnsw_of(column).ef_search
-    query = filter_query(request.filter) if request.filter else None
-    plan = SearchPlan(request.k + request.offset, ef, request.exact, number, query)
-    want = Want(request.with_payload, request.with_vectors)
-    return column, messages.encode_search(target_of(collection), plan, want, request.vectors)
-
-
-def merged(replies: Mapping[int, HitLists], request: SearchRequest, distance: Distance) -> list[QueryHits]:
-    """What each query of a search found over all of its shards."""
-    hits = merge_hits(list(replies.values()), request.k, request.offset)
-    if request.score_threshold is None:
-        return hits
-    return [_cut_at_threshold(one, request.score_threshold, distance) for one in hits]
+    async def _merged(
+        self, search: ShardSearch, replies: Replies, left_s: Callable[[], float]
+    ) -> tuple[list[QueryHits], Sequence[int]]:
+        """What each query found over all of its shards, and for which queries shards that were cut short were asked again."""
+        merged = search.merge(replies)
+        shard_ids, queries = search.cut_short(replies, merged)
+        if queries:
+            self.gather_counts.refetches += 1
+            bodies = dict.fromkeys(shard_ids, search.whole_body(queries))
+            whole = await self._ask(ShardRequest(Kind.SEARCH, bodies, messages.decode_hits), left_s())
+            merged = search.complete(merged, queries, replies, whole)
+        return search.cut_at_threshold(merged), queries
 
 
 def _records_in_order(replies: Mapping[int, Any], keys: list[int], with_vectors: bool) -> list[Record]:
@@ -197,8 +230,3 @@ def _records_in_order(replies: Mapping[int, Any], keys: list[int], with_vectors:
             vector = batch.vectors[row] if with_vectors else None
             found[key] = Record(key, versions[row], batch.payload(row), vector)
     return [found[key] for key in keys if key in found]
-
-
-def _cut_at_threshold(hits: QueryHits, score_threshold: float, distance: Distance) -> QueryHits:
-    found = scores(np.array(hits.distances, np.float32), distance)
-    return hits.first(int(passes_threshold(found, score_threshold, distance).sum()))

@@ -23,7 +23,8 @@ class SearchRequest(NamedTuple):
 
     Each is answered with at most `k` points, after the `offset` nearest ones are skipped. `ef` None means the
     collection's own; `score_threshold` is a score as the API returns it, not a distance; `vector` is the name of the one
-    that is compared; `filter` an encoded filter (shards/filters/parsing.py), b"" for none.
+    that is compared; `filter` an encoded filter (shards/filters/parsing.py), b"" for none; `min_coverage` the fraction of
+    the shards (0 to 1) that is enough for the caller: below 1 an answer may be partial.
     """
 
     vectors: Vectors
@@ -36,6 +37,14 @@ class SearchRequest(NamedTuple):
     offset: int = 0
     vector: str = UNNAMED
     filter: bytes = b""
+    min_coverage: float = 1.0
+
+
+class MissingShard(NamedTuple):
+    """A shard whose points are not in an answer, and why: an error's code, and mostly its words."""
+
+    shard_id: int
+    reason: str
 
 
 class QueryHits(NamedTuple):
@@ -77,14 +86,25 @@ class Origin(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SearchAnswer:
-    """Merged hits of each query, offset applied. `coverage`: the fraction of the collection's shards that answered, 0
-    to 1. `times`: when it was where; None where nobody took them. `origins`: of each query, where shards were asked.
+    """Merged hits of each query, offset applied. `coverage`: the fraction of the asked shards that answered, 0 to 1;
+    `missing`: the others. An answer without all of them is never to be kept. `times`: when it was where; None where nobody
+    took them. `origins`: of each query, where shards were asked; empty where the answer can't be told from them.
     """
 
     hits: list[QueryHits]
     coverage: float
     times: SearchTimes | None = None
     origins: Sequence[Origin] = ()
+    missing: tuple[MissingShard, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PointCount:
+    """How many points there are, on the shards that answered; `coverage` and `missing` as of a SearchAnswer."""
+
+    count: int
+    coverage: float = 1.0
+    missing: tuple[MissingShard, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +163,7 @@ class OrderBy(NamedTuple):
 
 class ScrollRequest(NamedTuple):
     """Points in the order of their ids, from `offset` (a key) on, at most `limit`; or in that of `order_by`, without an
-    offset. `filter`: an encoded filter (shards/filters/parsing.py), b"" for none.
+    offset. `filter`: an encoded filter (shards/filters/parsing.py), b"" for none. `min_coverage` as of a SearchRequest.
     """
 
     limit: int
@@ -152,17 +172,21 @@ class ScrollRequest(NamedTuple):
     order_by: OrderBy | None = None
     with_payload: bool = True
     with_vectors: bool = False
+    min_coverage: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class ScrollPage:
     """`next_key`: the first point that is not on the page, None where there is none, or with `order_by`. `order_values`:
-    what each record was ordered by, where it was: numbers; dates as microseconds.
+    what each record was ordered by, where it was: numbers; dates as microseconds. `coverage` and `missing` as of a
+    SearchAnswer: points of a missing shard are passed over, also by `next_key`.
     """
 
     records: list[Record]
     next_key: int | None = None
     order_values: list[float | int] | None = None
+    coverage: float = 1.0
+    missing: tuple[MissingShard, ...] = ()
 
 
 class Selection(NamedTuple):

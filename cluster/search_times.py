@@ -3,8 +3,9 @@
 All are seconds of one monotonic clock (`time.perf_counter`). Searches that leave together (cluster/batching.py) share all
 of them but `entered`. Phases follow each other without a gap, so they add up to the whole:
 
-    parse    request's headers here -> `entered`     body, JSON, checks, the vector made ready
-    queue    entered -> `left`                       waiting for a search like it that is on its way
+    parse    request's headers here -> `entered`     body, JSON, checks, kept answers, the vector made ready
+    queue    entered -> `left`                       waiting for a search like it that is on its way; and, out of parse,
+                                                     what the request stood in line before (deployments/admission.py)
     scatter  left -> `sent`                          the message made and handed to each shard's socket
     gather   sent -> `answered`                      until the last shard's answer is decoded
     merge    answered -> `merged`                    one list for each query out of all shards'
@@ -38,8 +39,9 @@ class SearchTimes(NamedTuple):
     merged: float
 
 
-def phase_seconds(started: float, times: SearchTimes, ended: float) -> tuple[float, ...]:
-    """How long each of PHASES took, in their order."""
+def phase_seconds(started: float, times: SearchTimes, ended: float, in_line_s: float = 0.0) -> tuple[float, ...]:
+    """How long each of PHASES took, in their order. `in_line_s`: of the time before `entered`, what it stood in line."""
     entered, fan_out, answered, merged = times
     began, sent = fan_out.began, fan_out.sent
-    return (entered - started, began - entered, sent - began, answered - sent, merged - answered, ended - merged)
+    parse = entered - started - in_line_s
+    return (parse, began - entered + in_line_s, sent - began, answered - sent, merged - answered, ended - merged)

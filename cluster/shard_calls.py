@@ -10,18 +10,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from functools import lru_cache
+from time import monotonic
 from typing import Any, TypeVar
 
 from cluster.breaker import BreakerStatus
-from cluster.catalogue_calls import CatalogueCalls
-from cluster.fan_out import ShardRequest, fan_out
-from cluster.gather import Outcome
+from cluster.catalogue_calls import CatalogueCalls, before
+from cluster.coverage import failure_of, is_accepted
+from cluster.fan_out import ShardRequest, Terms, fan_out
+from cluster.gather import Outcome, Policy
+from cluster.gather_counts import GatherCounts
+from cluster.latency import Latency
 from cluster.scope import Named, check_same, scope_of
 from cluster.shard_client import ShardClient
 from cluster.state import CatalogueControl, ClusterState, CollectionState
 from cluster.tenant_guard import check_whole, guard_of
-from shards.errors import Internal, NotFound, ShoalError, StaleEpoch, Unavailable
+from shards.errors import Internal, NotFound, StaleEpoch, Unavailable
 from shards.messages import Target
 from shards.wire import Kind
 
@@ -30,6 +35,11 @@ POLL_RETRY_S = 0.25
 START_S = 60.0
 PATIENCE_S = 15.0
 """How long a request waits for a shard that restarts (measured: about 2 s for 200,000 points)."""
+STRAGGLER_WAIT_S = 0.05
+"""How long a request whose caller takes less than everything waits for the rest, at least."""
+LEFT_S_MIN = 0.001
+TIMED_EVERY = 8
+"""Of so many searches one tells how long shards take: 0.4 us a shard."""
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -38,10 +48,20 @@ T = TypeVar("T")
 class ShardCalls:
     """See the module. `start` before anything else. On a router's loop."""
 
-    def __init__(self, control: CatalogueControl, secret: bytes, patience_s: float = PATIENCE_S) -> None:
+    def __init__(
+        self,
+        control: CatalogueControl,
+        secret: bytes,
+        patience_s: float = PATIENCE_S,
+        straggler_wait_s: float = STRAGGLER_WAIT_S,
+    ) -> None:
         self._control = control
         self._secret = secret
-        self._patience_s = patience_s
+        self._latencies: dict[int, Latency] = {}
+        policy = Policy(patience_s, straggler_wait_s=straggler_wait_s, budget_factor=self._budget_factor)
+        self._terms = Terms(policy)
+        self._timed_terms = replace(self._terms, latencies=self._latencies)
+        self._until_timed = TIMED_EVERY
         self._state: ClusterState | None = None
         self.extras_allowed = True
         self._clients: dict[int, ShardClient] = {}
@@ -64,6 +84,16 @@ class ShardCalls:
             self._watch_task.cancel()
         for client in self._clients.values():
             client.close()
+
+    @property
+    def gather_counts(self) -> GatherCounts:
+        """What this router's requests to shards came to."""
+        return self._terms.counts
+
+    @property
+    def latencies(self) -> Mapping[int, Latency]:
+        """How long each shard takes to answer searches, by shard id; from one search in TIMED_EVERY."""
+        return self._latencies
 
     @property
     def state(self) -> ClusterState:
@@ -91,6 +121,11 @@ class ShardCalls:
         """How this router's breaker of each shard stands."""
         return {shard_id: client.guard.status() for shard_id, client in sorted(self._clients.items())}
 
+    def _budget_factor(self, shard_id: int) -> float:
+        """What part of their retries and hedges of a shard requests have: less while its breaker is not closed."""
+        client = self._clients.get(shard_id)
+        return 1.0 if client is None else client.guard.budget_factor
+
     async def _ask_all(
         self, about: Named, kind: Kind, decode: Callable[[memoryview], T], deadline_s: float, rest: bytes = b""
     ) -> Mapping[int, T]:
@@ -106,22 +141,44 @@ class ShardCalls:
         return await self._on_current_state(about, ask)
 
     async def _ask(self, request: ShardRequest, deadline_s: float) -> Mapping[int, Any]:
-        outcome = await fan_out(self._clients, request, deadline_s, self._patience_s)
+        """Ask each shard its own; the answer of every one, or an error that says which did not give one, and why."""
+        outcome = await fan_out(self._clients, request, deadline_s, self._terms)
         if outcome.failures:
-            raise _failure(outcome)
+            raise failure_of(outcome)
         return outcome.replies
 
-    async def _on_current_state(self, about: Named, ask: Callable[[CollectionState, bytes], Awaitable[T]]) -> T:
+    async def _ask_for_enough(self, request: ShardRequest, deadline_s: float, min_coverage: float) -> Outcome:
+        """The same, where `min_coverage` (0 to 1) of the shards is enough. One search in so many is timed."""
+        terms = self._terms
+        if request.kind is Kind.SEARCH:
+            self._until_timed -= 1
+            if not self._until_timed:
+                self._until_timed, terms = TIMED_EVERY, self._timed_terms
+        if min_coverage < 1.0:
+            terms = self._timed_terms if request.kind is Kind.SEARCH else terms
+            terms = replace(terms, policy=replace(terms.policy, min_coverage=min_coverage))
+        outcome = await fan_out(self._clients, request, deadline_s, terms)
+        if outcome.failures and not is_accepted(outcome, min_coverage):
+            raise failure_of(outcome, min_coverage)
+        return outcome
+
+    async def _on_current_state(
+        self,
+        about: Named,
+        ask: Callable[[CollectionState, bytes], Awaitable[T]],
+        left_s: Callable[[], float] | None = None,
+    ) -> T:
         """Ask with the state we know; where it turns out to be old, once more with the newest, of the same collection. `ask`
         gets the collection, and the guard (cluster/tenant_guard.py) within which it has to stay. Everything that is asked of
-        points goes through here.
+        points goes through here. `left_s` (of `countdown`): how long the newest state may be waited for.
         """
         scope = scope_of(about)
         try:
             collection = self.collection(scope)
             return await ask(collection, guard_of(scope, collection))
         except (StaleEpoch, NotFound):
-            await self.catalogue.refresh()
+            newest = self.catalogue.refresh()
+            await (newest if left_s is None else before(left_s(), newest))
             collection = self.collection(scope)
             return await ask(collection, guard_of(scope, collection))
 
@@ -133,6 +190,7 @@ class ShardCalls:
             client = self._clients.get(shard.shard_id)
             if client is None:
                 client = self._clients[shard.shard_id] = ShardClient(shard.shard_id, state.cluster_id, self._secret)
+                self._latencies[shard.shard_id] = Latency()
             address = None if shard.address is None else (shard.address.host, shard.address.port)
             client.retarget(address, shard.incarnation)
 
@@ -156,7 +214,7 @@ def _target_of(uid: str, epoch: int) -> Target:
     return Target(bytes.fromhex(uid), epoch)
 
 
-def _failure(outcome: Outcome) -> ShoalError:
-    """The error to raise: a lasting one first (it tells the caller what to change), else the first shard's."""
-    errors = list(outcome.failures.values())
-    return next((error for error in errors if not error.transient), errors[0])
+def countdown(deadline_s: float) -> Callable[[], float]:
+    """How much is left of a deadline that begins now, whenever it is asked: one deadline for all steps of a request."""
+    ends_at = monotonic() + deadline_s
+    return lambda: max(LEFT_S_MIN, ends_at - monotonic())

@@ -2,9 +2,10 @@
 
 A request leaves at once where the shard has nothing of ours to do; while it works, requests wait for each other until
 the end of the loop's turn, or until there are BURST of them, and leave in one write. An answer whose request was
-cancelled is dropped; it must never disturb the connection. When the connection is lost every open request fails with
-ShardUnavailable (it may have run): whoever asked decides whether to repeat it. While the shard's breaker is open
-(cluster/shard_guard.py) requests fail at once with BreakerOpen.
+cancelled is dropped; it must never disturb the connection. The shard is told of a request that nobody waits for any more
+(CANCEL, in one write with what else leaves in that turn), and forgets it if it has not begun. When the connection is lost
+every open request fails with ShardUnavailable (it may have run): whoever asked decides whether to repeat it. While the
+shard's breaker is open (cluster/shard_guard.py) requests fail at once with BreakerOpen.
 """
 
 from __future__ import annotations
@@ -117,13 +118,21 @@ class ShardClient:
         """Drop the connection: every open request fails with the error."""
         self._drop_link(error)
 
-    def cancel(self, request_id: int) -> None:
-        """Nobody waits for this answer any more, be it that its time is over. Harmless where it has arrived."""
+    def cancel(self, request_id: int) -> bool:
+        """Nobody waits for this answer any more, be it that its time is over. Harmless where it has arrived; True where the
+        shard is told.
+        """
         waiting = self._open.pop(request_id, None)
-        if waiting is None or waiting.given_s < TIMEOUT_COUNTS_S:
-            return
-        if asyncio.get_running_loop().time() + TIMER_ERROR_S >= waiting.due_at:
-            self.guard.on_timeout()
+        if waiting is None:
+            return False
+        is_told = self._link is not None
+        if self._link is not None:
+            self._link.send(encode_frame(Kind.CANCEL, request_id, []), at_once=False)
+        if waiting.given_s >= TIMEOUT_COUNTS_S:
+            is_late = asyncio.get_running_loop().time() + TIMER_ERROR_S >= waiting.due_at
+            if is_late:
+                self.guard.on_timeout()
+        return is_told
 
     async def call(self, kind: Kind, parts: list[Any], deadline_s: float) -> Frame:
         """The same for coroutines. Raises ShoalErrors; TimeoutError at the deadline."""

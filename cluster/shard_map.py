@@ -50,6 +50,14 @@ class ShardMap(BaseModel):
         """The shards that own a slot, ascending."""
         return tuple(sorted({shard_id for shard_id, _ in self.runs}))
 
+    @cached_property
+    def largest_share(self) -> float:
+        """The fraction of all slots that the shard with the most of them owns."""
+        owned = dict.fromkeys(self.shard_ids, 0)
+        for shard_id, length in self.runs:
+            owned[shard_id] += length
+        return max(owned.values()) / SLOT_COUNT
+
     @property
     def owners(self) -> Owners:
         """The shard id of each slot, uint16 (SLOT_COUNT,), read-only; made once."""

@@ -52,7 +52,7 @@ class Router:
         settings = supervisor_settings(args)
         control = await asyncio.to_thread(start_supervisor, settings)
         secret = bytes.fromhex((args.data_folder / "secret").read_text().strip())
-        self._coordinator = Coordinator(control, secret)
+        self._coordinator = Coordinator(control, secret, straggler_wait_s=args.router.straggler_wait_s)
         await self._coordinator.start()
         cache = start_cache(self._coordinator, args.cache, secret)
         snapshots = args.snapshots.within(args.data_folder)

@@ -46,8 +46,3 @@ class Answer(NamedTuple):
     points: bytes
     shoal: bytes
     times: SearchTimes | None = None
-
-
-def coverage_json(coverage: float) -> bytes:
-    """What an answer says of itself that was searched just now."""
-    return b'{"coverage":1.0}' if coverage >= 1.0 else b'{"coverage":%.4f}' % coverage

@@ -13,9 +13,11 @@ from typing import Any, Protocol
 from cluster.aliases import AliasAction
 from cluster.api_keys import KeyChange
 from cluster.breaker import BreakerStatus
+from cluster.gather_counts import GatherCounts
 from cluster.requests import (
     ANY_POINT,
     CollectionStatistics,
+    PointCount,
     Record,
     ScrollPage,
     ScrollRequest,
@@ -99,8 +101,10 @@ class PointReads(Protocol):
 
     async def scroll(self, about: Named, request: ScrollRequest, deadline_s: float) -> ScrollPage: ...
 
-    async def count(self, about: Named, deadline_s: float, encoded_filter: bytes = b"") -> int:
-        """Points that match an encoded filter."""
+    async def count(
+        self, about: Named, deadline_s: float, encoded_filter: bytes = b"", min_coverage: float = 1.0
+    ) -> PointCount:
+        """Points that match an encoded filter. `min_coverage`: the fraction of the shards that is enough."""
         ...
 
     async def search(self, about: Named, request: SearchRequest, deadline_s: float) -> SearchAnswer: ...
@@ -171,6 +175,11 @@ class ClusterApi(PointReads, PointWrites, Protocol):
 
     def allow_extras(self, allowed: bool) -> None:
         """Whether calls may be made that no answer needs, such as hedges."""
+        ...
+
+    @property
+    def gather_counts(self) -> GatherCounts:
+        """What this router's requests to shards came to."""
         ...
 
     def breakers(self) -> Mapping[int, BreakerStatus]:

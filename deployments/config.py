@@ -56,6 +56,10 @@ class RouterSettings(_Frozen):
     replicas: Annotated[int, Field(ge=1, le=64)] = 1
     max_ongoing_requests: Annotated[int, Field(ge=1)] = 1024
     """Requests that one router works on at once."""
+    straggler_wait_s: Annotated[float, Field(gt=0)] = 0.05
+    """How long a request whose caller takes a partial answer waits for the rest, once enough shards have answered; ten times as
+    long as those usually take where that is more.
+    """
 
 
 class Settings(_Frozen):

@@ -41,6 +41,7 @@ from deployments.cache_metrics import add_cache_metrics
 from deployments.cluster_api import ClusterApi
 from deployments.cost import READ_COST, WRITE_COST
 from deployments.degradation import Degradation
+from deployments.gather_metrics import add_gather_metrics
 from deployments.http_access import Gate, Route
 from deployments.http_errors import BodyTooLarge, MissingPoint, UnknownPath, WrongMethod, error_reply, status_of
 from deployments.http_message import Call, Handler, Headers, HttpContext, Reply, Request
@@ -180,6 +181,7 @@ class HttpApp:
         self._context = HttpContext(cluster, limits, shoal_version, observed, _HANDLERS, *kept)
         self._admission.watch(self._on_level)
         show_limits(observed.sources, self._admission, cluster)
+        add_gather_metrics(observed.sources, cluster.gather_counts)
         self._gate = Gate(cluster, own_key)
         if parts.cache is not None:
             add_cache_metrics(self.observed.sources, parts.cache.counts)

@@ -68,7 +68,7 @@ async def get_collection(context: HttpContext, request: Request) -> Reply:
     """
     collection = context.cluster.collection(request.collection)
     deadline_s, is_partial = request.deadline_s(context.limits), bool(request.tenants)
-    own_count = await context.cluster.count(request.collection, deadline_s) if is_partial else 0
+    own_count = (await context.cluster.count(request.collection, deadline_s)).count if is_partial else 0
     statistics = await context.cluster.statistics(request.collection._replace(tenants=()), deadline_s)
     point_count = sum(shard.point_count for shard in statistics)
     indexed_count = point_count - sum(shard.growing_count for shard in statistics)

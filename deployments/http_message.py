@@ -17,6 +17,7 @@ from cluster.scope import Scope
 from cluster.search_times import SearchTimes
 from deployments.admission import Admission, Ticket
 from deployments.cluster_api import ClusterApi
+from deployments.http_coverage import MIN_COVERAGE_HEADER, fraction_of
 from deployments.http_parameters import parse_parameters, seconds_of
 from deployments.limits import LimitSettings
 from deployments.result_cache import ResultCache
@@ -94,6 +95,11 @@ class Request:
         if text is None:
             return limits.timeout_default_s
         return max(LEFT_S_MIN, seconds_of(text, limits.timeout_s_max) - self.waited_s)
+
+    def min_coverage(self) -> float:
+        """The fraction of the shards that is enough for the caller: 1, unless the header says less."""
+        text = self.header(MIN_COVERAGE_HEADER)
+        return fraction_of(text) if text else 1.0
 
     def charge(self, cost: float) -> None:
         """Say what the request costs as a whole (deployments/cost.py)."""

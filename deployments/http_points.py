@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from cluster.requests import UpsertCondition
 from deployments.cost import read_cost
+from deployments.http_coverage import coverage_json
 from deployments.http_filters import EMPTY_UPDATE, encoded_filter, parse_keys, selected_points
 from deployments.http_json import dump, parse_body, records
 from deployments.http_message import HttpContext, Reply, Request, success
@@ -64,8 +65,10 @@ async def count_points(context: HttpContext, request: Request) -> Reply:
     body = parse_body(CountBody, request.body or b"{}")
     encoded = encoded_filter(body.filter, context.limits)
     request.charge(read_cost(0, bool(encoded)))
-    counted = await context.cluster.count(request.collection, request.deadline_s(context.limits), encoded)
-    return success(request, b'{"count":%d}' % counted)
+    deadline_s, min_coverage = request.deadline_s(context.limits), request.min_coverage()
+    counted = await context.cluster.count(request.collection, deadline_s, encoded, min_coverage)
+    partial = coverage_json(counted.coverage, counted.missing) if counted.missing else b""
+    return success(request, b'{"count":%d}' % counted.count, partial)
 
 
 def prepare_upsert(body: UpsertBody, spec: CollectionSpec, limits: LimitSettings) -> Upsert:

@@ -9,6 +9,7 @@ import orjson
 
 from cluster.requests import OrderBy, ScrollRequest
 from deployments.cost import read_cost
+from deployments.http_coverage import coverage_json
 from deployments.http_filters import encoded_filter, parse_key
 from deployments.http_json import dump, parse_body, records
 from deployments.http_message import HttpContext, Reply, Request, success
@@ -30,7 +31,9 @@ async def scroll_points(context: HttpContext, request: Request) -> Reply:
     spec = context.cluster.collection(request.collection).spec
     selection = parse_selection(body.with_payload, default=True)
     vectors = parse_vector_selection(spec, body.vectors_shown)
-    asked = _asked(body, context.limits)._replace(with_payload=selection.wanted, with_vectors=vectors.wanted)
+    asked = _asked(body, context.limits)._replace(
+        with_payload=selection.wanted, with_vectors=vectors.wanted, min_coverage=request.min_coverage()
+    )
     request.charge(read_cost(asked.limit, bool(asked.filter) or asked.order_by is not None))
     page = await context.cluster.scroll(request.collection, asked, request.deadline_s(context.limits))
     points = records(page.records, selection, vectors)
@@ -38,7 +41,9 @@ async def scroll_points(context: HttpContext, request: Request) -> Reply:
         for point, value in zip(points, page.order_values, strict=True):
             point["order_value"] = value
     following = None if page.next_key is None else point_id(page.next_key)
-    return success(request, b'{"points":%b,"next_page_offset":%b}' % (dump(points), orjson.dumps(following)))
+    partial = coverage_json(page.coverage, page.missing) if page.missing else b""
+    result = b'{"points":%b,"next_page_offset":%b}' % (dump(points), orjson.dumps(following))
+    return success(request, result, partial)
 
 
 def _asked(body: ScrollBody, limits: LimitSettings) -> ScrollRequest:

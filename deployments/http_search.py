@@ -7,16 +7,17 @@ are one call. Everything is validated before anything is searched.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from cluster.requests import ScrollRequest, SearchAnswer, SearchRequest
+from cluster.requests import MissingShard, ScrollRequest, SearchAnswer, SearchRequest
 from cluster.search_times import SearchTimes
 from cluster.tenant_guard import guard_of, narrowed
 from deployments.cache_key import Arrival
-from deployments.cache_question import Answer, Question, coverage_json
+from deployments.cache_question import Answer, Question
 from deployments.cost import read_cost, search_cost
 from deployments.degradation import lowered_ef
+from deployments.http_coverage import coverage_json
 from deployments.http_filters import NO_FILTER, encoded_filter
 from deployments.http_json import Point, dump, parse_body, records, scored_points, scores_of
 from deployments.http_message import HttpContext, Reply, Request, success
@@ -50,6 +51,15 @@ class _Plan(NamedTuple):
     offset: int
     vector: str
     filter: bytes
+    min_coverage: float
+
+
+class _Found(NamedTuple):
+    """Points, whatever they were found by; the rest as of a SearchAnswer."""
+
+    points: list[Point]
+    coverage: float
+    missing: tuple[MissingShard, ...]
 
 
 class _Shown(NamedTuple):
@@ -85,6 +95,8 @@ async def query_points_batch(context: HttpContext, request: Request) -> Reply:
         _plan(body, one, limits, f"searches[{place}].")
         for place, (body, one) in enumerate(zip(bodies, shown, strict=True))
     ]
+    if (min_coverage := request.min_coverage()) < 1.0:
+        plans = [plan._replace(min_coverage=min_coverage) for plan in plans]
     hit_count = sum(plan.k + plan.offset for plan in plans)
     if hit_count > limits.hits_per_request_max:
         raise LimitExceeded(
@@ -103,14 +115,16 @@ async def query_points_batch(context: HttpContext, request: Request) -> Reply:
         requests.append(SearchRequest(_pack_group(queries, places, column), *plan))
     answers = await asyncio.gather(*(context.cluster.search(request.collection, one, deadline_s) for one in requests))
     results: list[dict[str, list[Point]]] = [{"points": []} for _ in bodies]
+    said = [(answer.coverage, answer.missing) for answer in answers]
     for place in [place for place, body in enumerate(bodies) if body.query is None]:
-        results[place]["points"] = await _first_points(context, request, plans[place], shown[place])
+        first = await _first_points(context, request, plans[place], shown[place])
+        results[place]["points"] = first.points
+        said.append((first.coverage, first.missing))
     for answer, (plan, places) in zip(answers, groups.items(), strict=True):
         distance = searched_vector(spec, plan.vector).distance
         for hits, found_scores, place in zip(answer.hits, scores_of(answer.hits, distance), places, strict=True):
             results[place]["points"] = scored_points(hits, found_scores, *shown[place])
-    coverage = min((answer.coverage for answer in answers), default=1.0)
-    reply = success(request, dump(results), _said(request, coverage))
+    reply = success(request, dump(results), _said(request, *_least(said)))
     times = [answer.times for answer in answers if answer.times is not None]
     return _timed(context, request, max(times, key=lambda one: one.merged, default=None), reply)
 
@@ -124,7 +138,7 @@ async def _answer(context: HttpContext, request: Request, form: _Form) -> Answer
     """The answer to one query, kept or searched."""
     cache = context.cache
     state = context.cluster.collection(request.collection)
-    if cache is None:
+    if cache is None or request.min_coverage() < 1.0:  # what is kept is whole, and may have to wait for a shard
         return await _searched(context, request, form.read(request.body))
     arrival = Arrival(state, form.name, request.query_string, request.body, request.headers, request.tenants)
     try:
@@ -157,7 +171,7 @@ def _question(context: HttpContext, request: Request, body: QueryBody) -> Questi
     state = context.cluster.collection(request.collection)
     spec = state.spec
     shown = _shown(body, spec)
-    plan = _plan(body, shown, context.limits)
+    plan = _plan(body, shown, context.limits)._replace(min_coverage=request.min_coverage())
     request.charge(_cost(body, plan, spec))
     plan = _fitted(context, request, plan, spec)
     if request.tenants:
@@ -181,12 +195,13 @@ async def _searched(
     if body.query is None:
         spec = context.cluster.collection(request.collection).spec
         shown = _shown(body, spec)
-        plan = _plan(body, shown, context.limits)
+        plan = _plan(body, shown, context.limits)._replace(min_coverage=request.min_coverage())
         request.charge(_cost(body, plan, spec))
-        return Answer(dump(await _first_points(context, request, plan, shown)), coverage_json(1.0), None)
+        first = await _first_points(context, request, plan, shown)
+        return Answer(dump(first.points), coverage_json(first.coverage, first.missing), None)
     question = question or _question(context, request, body)
     answer = await context.cluster.search(request.collection, question.request, question.deadline_s)
-    return Answer(question.write(answer), _said(request, answer.coverage), answer.times)
+    return Answer(question.write(answer), _said(request, answer.coverage, answer.missing), answer.times)
 
 
 class _Form(NamedTuple):
@@ -197,23 +212,29 @@ class _Form(NamedTuple):
 
 
 def _timed(context: HttpContext, request: Request, times: SearchTimes | None, reply: Reply) -> Reply:
-    """The reply, which is made now; where its time went is counted, if anything was searched."""
-    if times is not None:
+    """The reply, which is made now; where its time went is counted, if anything was searched for it (and not before it
+    came, for another request whose search it shares).
+    """
+    if times is not None and times.entered >= request.started + request.waited_s:
         request.times = times
-        context.observed.phases.observe(request.started, times)
+        context.observed.phases.observe(request.started, times, request.waited_s)
     return reply
 
 
-async def _first_points(context: HttpContext, request: Request, plan: _Plan, shown: _Shown) -> list[Point]:
+async def _first_points(context: HttpContext, request: Request, plan: _Plan, shown: _Shown) -> _Found:
     """A query that asks for nothing near: points in the order of their ids, which all score 1, as the API has it."""
     asked = ScrollRequest(
-        plan.k + plan.offset, plan.filter, with_payload=plan.with_payload, with_vectors=plan.with_vectors
+        plan.k + plan.offset,
+        plan.filter,
+        with_payload=plan.with_payload,
+        with_vectors=plan.with_vectors,
+        min_coverage=plan.min_coverage,
     )
     page = await context.cluster.scroll(request.collection, asked, request.deadline_s(context.limits))
     points = records(page.records[plan.offset :], *shown)
     for point, record in zip(points, page.records[plan.offset :], strict=True):
         point |= {"version": record.version, "score": 1.0}
-    return points
+    return _Found(points, page.coverage, page.missing)
 
 
 def _shown(body: QueryBody, spec: CollectionSpec) -> _Shown:
@@ -233,7 +254,7 @@ def _plan(body: QueryBody, shown: _Shown, limits: LimitSettings, place: str = ""
     exact, vector = parameters.exact is True, body.using or UNNAMED
     encoded = NO_FILTER if body.filter is None else encoded_filter(body.filter, limits, f"{place}filter")
     payload, vectors = shown.payload.wanted, shown.vectors.wanted
-    return _Plan(k, ef, exact, body.score_threshold, payload, vectors, offset, vector, encoded)
+    return _Plan(k, ef, exact, body.score_threshold, payload, vectors, offset, vector, encoded, 1.0)
 
 
 def _cost(body: QueryBody, plan: _Plan, spec: CollectionSpec) -> float:
@@ -258,9 +279,9 @@ def _fitted(context: HttpContext, request: Request, plan: _Plan, spec: Collectio
     return plan._replace(ef=ef)
 
 
-def _said(request: Request, coverage: float) -> bytes:
+def _said(request: Request, coverage: float, missing: Sequence[MissingShard]) -> bytes:
     """What an answer says of itself."""
-    said = coverage_json(coverage)
+    said = coverage_json(coverage, missing)
     return said if not request.degraded else b'%b,"degraded":%b}' % (said[:-1], dump(request.degraded))
 
 
@@ -270,6 +291,12 @@ def _as_query(legacy: LegacySearchBody) -> QueryBody:
         name, vector = str(vector.value["name"]), Unusual(vector.value["vector"])
     common = {field: getattr(legacy, field) for field in QueryBody.model_fields if field in type(legacy).model_fields}
     return QueryBody.model_construct(query=vector, using=name, **common)
+
+
+def _least(said: list[tuple[float, tuple[MissingShard, ...]]]) -> tuple[float, list[MissingShard]]:
+    """Of a batch: the worst coverage, and every shard that is missing in some of its answers, once."""
+    missing = {one.shard_id: one for _, missing in said for one in missing}
+    return min((coverage for coverage, _ in said), default=1.0), [missing[shard_id] for shard_id in sorted(missing)]
 
 
 _QUERY = _Form("query", lambda body: parse_body(QueryBody, body))

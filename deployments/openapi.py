@@ -108,6 +108,15 @@ _CONSISTENCY = {
     "description": "how many copies of a shard have to agree; there is one, so each value is kept",
     "schema": {"anyOf": [{"enum": list(CONSISTENCIES)}, {"type": "integer", "minimum": 1, "maximum": 999_999_999}]},
 }
+_MIN_COVERAGE = {
+    "name": "shoal-min-coverage",
+    "in": "header",
+    "description": "the fraction of the shards that is enough: below 1 an answer may be partial, and says what is missing",
+    "schema": {"type": "number", "minimum": 0, "maximum": 1, "default": 1},
+}
+_PARTIAL_READS = frozenset(
+    ("/points/count", "/points/scroll", "/points/query", "/points/query/batch", "/points/search")
+)
 _WAIT = {
     "name": "wait",
     "in": "query",
@@ -216,7 +225,7 @@ def _security(path: str, has_keys: bool) -> list[dict[str, list[str]]]:
 
 
 def _parameters(path: str, method: str) -> list[dict[str, Any]]:
-    """The path's, and those of the query that its handler heeds."""
+    """The path's, and those of the query and of the headers that its handler heeds."""
     found: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in re.findall(r"{(\w+)}", path)
@@ -230,6 +239,8 @@ def _parameters(path: str, method: str) -> list[dict[str, Any]]:
         return [*found, _TIMEOUT, *([] if method == "GET" else [_WAIT_AS_A_RULE])]
     if not below.startswith(("/points", "/index")):
         return [*found, _TIMEOUT]
+    if below in _PARTIAL_READS:
+        return [*found, _TIMEOUT, _CONSISTENCY, _MIN_COVERAGE]
     is_read = (method, below) in _READS or method == "GET"
     return [*found, _TIMEOUT, *([_CONSISTENCY] if is_read else [_WAIT, _ORDERING])]
 

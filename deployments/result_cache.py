@@ -33,9 +33,10 @@ from deployments.cache_entry import Entry, entry_of
 from deployments.cache_key import Arrival, Directives, canonical_key, directives_of, raw_key
 from deployments.cache_level_one import LevelOne
 from deployments.cache_level_two import LevelTwo
-from deployments.cache_question import Answer, Question, SearchedCluster, coverage_json
+from deployments.cache_question import Answer, Question, SearchedCluster
 from deployments.cache_sampler import Sampler
 from deployments.cache_settings import CacheSettings
+from deployments.http_coverage import coverage_json
 from shards.errors import DeadlineExceeded, NotFound, StaleEpoch
 
 FOOTPRINTS_MAX = 4096
@@ -266,7 +267,7 @@ class ResultCache:
             if self._level_two is not None:
                 self._level_two.keep(entry)
         if entry is None or is_whole:
-            said = coverage_json(answer.coverage)
+            said = coverage_json(answer.coverage, answer.missing)
             return _Found(Answer(points, said, answer.times), entry, is_whole)
         return _Found(Answer(points, entry.shoal("shard")), entry, is_whole)
 

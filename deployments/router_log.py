@@ -98,7 +98,7 @@ class RequestLog:
         if request.collection.name:
             fields["collection"] = request.collection.name
         if request.times is not None:
-            phases = phase_seconds(request.started, request.times, ended)
+            phases = phase_seconds(request.started, request.times, ended, request.waited_s)
             fields |= {f"{name}_ms": round(spent * 1000, 3) for name, spent in zip(PHASES, phases, strict=True)}
         _log.warning("slow request", extra={"fields": fields})
 

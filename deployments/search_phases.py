@@ -26,11 +26,12 @@ class SearchPhases:
         self._phases = tuple(Histogram() for _ in PHASES)
         self._shards: dict[int, Histogram] = {}
 
-    def observe(self, started: float, times: SearchTimes) -> None:
-        """One search whose reply is made now; `started` is a perf_counter value."""
+    def observe(self, started: float, times: SearchTimes, in_line_s: float = 0.0) -> None:
+        """One search whose reply is made now; `started` is a perf_counter value, `in_line_s` as of `phase_seconds`."""
         # Histogram.observe, spelled out: the calls would cost as much again.
         bucket_of, bounds = bisect_left, BOUNDS_S
-        for held, spent in zip(self._phases, phase_seconds(started, times, perf_counter()), strict=True):
+        seconds = phase_seconds(started, times, perf_counter(), in_line_s)
+        for held, spent in zip(self._phases, seconds, strict=True):
             held.counts[bucket_of(bounds, spent)] += 1
             held.sum_s += spent
         began = times.fan_out.began

@@ -117,7 +117,8 @@ class Tracing:
         if times is None:
             return
         inside, at = set_span_in_context(whole), request.started
-        for name, seconds in zip(PHASES, phase_seconds(request.started, times, ended), strict=True):
+        phases = phase_seconds(request.started, times, ended, request.waited_s)
+        for name, seconds in zip(PHASES, phases, strict=True):
             span = self._tracer.start_span(name, inside, start_time=clock.ns(at))
             if name == "gather":
                 for shard_id, answered in times.fan_out.shards:

@@ -7,7 +7,9 @@ Columns, padded to the same width k. `counts[q]` says how many of row q are real
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 import numpy.typing as npt
@@ -70,6 +72,24 @@ class HitLists:
     vectors: Vectors | None = None
     stamp: Stamp = NO_STAMP
     body: memoryview | bytes = b""
+
+    def take(self, queries: Sequence[int]) -> HitLists:
+        """The hits of these queries, in their order; copies."""
+        places = [place for query in queries for place in range(query * self.width, (query + 1) * self.width)]
+        taken = HitLists(
+            [self.counts[query] for query in queries],
+            self.width,
+            [self.distances[place] for place in places],
+            [self.keys[place] for place in places],
+            [self.versions[place] for place in places],
+        )
+        if self.payload_offsets is not None:
+            payloads = [self.payload(place) for place in places]
+            taken.payload_offsets = [0, *accumulate(map(len, payloads))]
+            taken.payloads = b"".join(payloads)
+        if self.vectors is not None:
+            taken.vectors = self.vectors[list(queries)]
+        return taken
 
     def payload(self, place: int) -> bytes:
         """The JSON document of one place, b"" for none. Only where payloads were asked for."""

@@ -32,6 +32,9 @@ class Service(Protocol):
     def handle(self, frames: list[Frame], connection: ShardConnection) -> None:
         """Answer each frame, now or later, by `connection.answer`. Raises nothing."""
 
+    def forget(self, connection: ShardConnection) -> None:
+        """The connection has ended: nobody waits for what it asked."""
+
 
 class ShardConnection(asyncio.Protocol):
     """One connection. Lives on the loop."""
@@ -72,6 +75,7 @@ class ShardConnection(asyncio.Protocol):
         self._transport = None
         if self._timer is not None:
             self._timer.cancel()
+        self._service.forget(self)
         self._on_close(self)
 
     def pause_writing(self) -> None:

@@ -2,6 +2,8 @@
 
 Searches that arrive together and ask alike are one pass over the segments. Few queries are answered on the loop
 itself (a thread hop costs more than a search); many go to the search threads, so that the loop stays responsive.
+A read that nobody waits for any more is dropped before it begins (waiting_work.py): its caller took it back, or its deadline
+has passed.
 Writes go through each collection's committer, loads through sessions with a thread of their own.
 """
 
@@ -9,13 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import count
-from typing import Any, NamedTuple
+from time import monotonic
+from typing import Any
 
 from shards import messages
 from shards.batch import Vectors, decode_batch
@@ -25,38 +26,35 @@ from shards.committer import Committer, WaitingWrite
 from shards.errors import (
     Corrupt,
     DimensionMismatch,
-    Internal,
     InvalidRequest,
     QueueFull,
     ShardUnavailable,
-    ShoalError,
     StaleEpoch,
     StorageFull,
 )
 from shards.filter_memo import matching
 from shards.filter_query import FilterQuery, filter_query
 from shards.filters.paths import parse_path
-from shards.generations import NO_STAMP, Stamp, decode_asked, encode_stamps
+from shards.generations import NO_STAMP, decode_asked, encode_stamps
 from shards.identity import ShardIdentity
 from shards.index import VectorIndex
 from shards.log_frame import LogOp, OpKind
 from shards.lookup import look_up
 from shards.memory_account import LoadPermits, MemoryAccount
 from shards.messages import SearchHead, Target, decode_target
-from shards.nearest import nearest
 from shards.point_writes import check_write, decode_point_write
 from shards.recall_probe import RecallProbe
 from shards.resident import Resident, read_resident
 from shards.scrolling import scroll
+from shards.search_answers import Seen, answer_awaited, as_shoal_error, encoded_answers, encoded_failures
 from shards.server import ShardConnection
 from shards.settings import ShardSettings
 from shards.snapshot_requests import SHELF_KINDS, SnapshotRequests
-from shards.wire import Frame, Kind, encode_error, encode_frame
+from shards.waiting_work import CalledOff, Ticket, WaitingWork, too_late
+from shards.wire import Frame, Kind
 
 QUEUED_QUERIES_MAX = 20_000
 """Queries that may wait for a search thread; about ten seconds of work for one core."""
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -90,8 +88,8 @@ class ShardService:
         self._settings = settings
         self._searchers = searchers
         self._probe = probe
+        self._waiting = WaitingWork()
         self._snapshots = snapshots
-        self._queued_queries = 0
         self._handlers: dict[Kind, Callable[[Hosted, memoryview, _Reply], None]] = {
             Kind.RETRIEVE: self._retrieve,
             Kind.COUNT: self._count,
@@ -115,10 +113,21 @@ class ShardService:
         for frame in frames:
             if frame.kind is Kind.SEARCH:
                 searches.setdefault(messages.search_head_of(frame.body), []).append(frame)
+            elif frame.kind is Kind.CANCEL:
+                self._waiting.call_off(connection, frame.request_id)
+                for group in searches.values():
+                    group[:] = [search for search in group if search.request_id != frame.request_id]
             else:
                 self._answer(frame, connection)
-        for head, group in searches.items():
-            self._search(head, group, connection)
+        arrived_at = monotonic() if len(searches) > 1 else 0.0
+        for number, (head, group) in enumerate(searches.items()):
+            awaited = group if not number else _awaited(group, monotonic() - arrived_at, connection)
+            if awaited:
+                self._search(head, awaited, connection)
+
+    def forget(self, connection: ShardConnection) -> None:
+        """See Service."""
+        self._waiting.call_off_all(connection)
 
     def _answer(self, frame: Frame, connection: ShardConnection) -> None:
         try:
@@ -128,7 +137,7 @@ class ShardService:
             if frame.kind is Kind.GENERATIONS:
                 connection.answer(Kind.STAMPS, frame.request_id, self._stamps(bytes(frame.body)))
                 return
-            reply = _Reply(connection, frame.request_id)
+            reply = _Reply(connection, frame)
             if frame.kind in SHELF_KINDS:
                 self._check_well()
                 reply.when(*self._snapshots.answer(frame.kind, frame.body))
@@ -179,14 +188,15 @@ class ShardService:
             queries = messages.decode_queries(head, [frame.body for frame in group])
             self._probe.saw(collection, queries, head.plan)
             if len(queries) <= self._settings.inline_queries_max and head.plan.filter is None:
-                seen = _Seen(collection.segments(), collection.generations.stamp)
-                connection.send(_encoded_answers(seen, head, queries, group))
+                seen = Seen(collection.segments(), collection.generations.stamp)
+                connection.send(encoded_answers(seen, head, queries, [frame.request_id for frame in group]))
             else:
-                self._search_on_thread(collection, head, queries, group).add_done_callback(
+                tickets = self._take_tickets(head, group, connection)
+                self._search_on_thread(collection, head, queries, tickets).add_done_callback(
                     lambda done: None if done.cancelled() else connection.send(done.result())
                 )
         except Exception as error:
-            connection.send(_encoded_failures(error, group))
+            connection.send(encoded_failures(error, [frame.request_id for frame in group]))
 
     @staticmethod
     def _check_search(head: SearchHead, group: list[Frame], collection: ShardCollection) -> None:
@@ -199,19 +209,26 @@ class ShardService:
             if len(frame.body) != head.body_bytes:
                 raise Corrupt(f"a search of {head.query_count} queries x {head.dim} has {len(frame.body)} bytes")
 
+    def _take_tickets(self, head: SearchHead, group: list[Frame], connection: ShardConnection) -> list[Ticket]:
+        waiting = self._waiting.query_count
+        if waiting + len(group) * head.query_count > QUEUED_QUERIES_MAX:
+            raise QueueFull(f"{waiting} queries wait for shard {self.shard_id}", 1.0)
+        return [
+            self._waiting.add(Ticket(connection, frame.request_id, frame.deadline_ms, head.query_count))
+            for frame in group
+        ]
+
     def _search_on_thread(
-        self, collection: ShardCollection, head: SearchHead, queries: Vectors, group: list[Frame]
+        self, collection: ShardCollection, head: SearchHead, queries: Vectors, tickets: list[Ticket]
     ) -> asyncio.Future[list[Any]]:
-        if self._queued_queries + len(queries) > QUEUED_QUERIES_MAX:
-            raise QueueFull(f"{self._queued_queries} queries wait for shard {self.shard_id}", 1.0)
-        self._queued_queries += len(queries)
-        seen = _Seen(collection.snapshot(), collection.generations.stamp)
+        seen = Seen(collection.snapshot(), collection.generations.stamp)
         future = asyncio.get_running_loop().run_in_executor(
-            self._searchers, _encoded_answers, seen, head, queries, group
+            self._searchers, answer_awaited, seen, head, queries, tickets
         )
 
         def leave(_: asyncio.Future[list[Any]]) -> None:
-            self._queued_queries -= len(queries)
+            for ticket in tickets:
+                self._waiting.remove(ticket)
 
         future.add_done_callback(leave)
         return future
@@ -252,7 +269,9 @@ class ShardService:
         self, reply: _Reply, read: Callable[[], Any], kind: Kind, encode: Callable[[Any], list[Any]]
     ) -> None:
         """Answer what may take longer than the loop should be held: a look at many payloads."""
-        found = asyncio.get_running_loop().run_in_executor(self._searchers, read)
+        ticket = self._waiting.add(Ticket(reply.connection, reply.request.request_id, reply.request.deadline_ms, 0))
+        found = asyncio.get_running_loop().run_in_executor(self._searchers, ticket.run, read)
+        found.add_done_callback(lambda _: self._waiting.remove(ticket))
         reply.when(found, lambda result: (kind, encode(result)))
 
     def _statistics(self, hosted: Hosted, body: memoryview, reply: _Reply) -> None:
@@ -383,18 +402,20 @@ class _Reply:
     """Where one answer goes."""
 
     connection: ShardConnection
-    request_id: int
+    request: Frame
 
     def __call__(self, kind: Kind, parts: list[Any]) -> None:
-        self.connection.answer(kind, self.request_id, parts)
+        self.connection.answer(kind, self.request.request_id, parts)
 
     def when(self, future: asyncio.Future[Any], encode: Callable[[Any], tuple[Kind, list[Any]]]) -> None:
         """Answer when the future is done, with what `encode` makes of its result, or with its error."""
 
         def answer(done: asyncio.Future[Any]) -> None:
             error = ShardUnavailable("the shard is stopping") if done.cancelled() else done.exception()
+            if isinstance(error, CalledOff):
+                return
             if error is not None:
-                self.connection.fail(self.request_id, as_shoal_error(error))
+                self.connection.fail(self.request.request_id, as_shoal_error(error))
             else:
                 self(*encode(done.result()))
 
@@ -436,36 +457,10 @@ def _run(load: BulkSession, step: Callable[..., Any], *args: Any) -> asyncio.Fut
     return asyncio.get_running_loop().run_in_executor(load.thread, step, *args)
 
 
-class _Seen(NamedTuple):
-    """What a search looks at, and the moment of it."""
-
-    segments: list[VectorIndex]
-    stamp: Stamp
-
-
-def _encoded_answers(seen: _Seen, head: SearchHead, queries: Vectors, group: list[Frame]) -> list[Any]:
-    """The encoded answers to searches that ask alike; an error becomes every one's answer."""
-    try:
-        hits = nearest(seen.segments, queries, head.plan, head.want)
-        if len(group) == 1:
-            return encode_frame(Kind.HITS, group[0].request_id, messages.encode_hits(hits, seen.stamp))
-        buffers: list[Any] = []
-        for start, frame in zip(count(step=head.query_count), group):
-            part = hits.slice(start, start + head.query_count)
-            buffers += encode_frame(Kind.HITS, frame.request_id, messages.encode_hits(part, seen.stamp))
-        return buffers
-    except Exception as error:
-        return _encoded_failures(error, group)
-
-
-def _encoded_failures(error: Exception, group: list[Frame]) -> list[Any]:
-    failure = [encode_error(as_shoal_error(error))]
-    return [buffer for frame in group for buffer in encode_frame(Kind.ERROR, frame.request_id, failure)]
-
-
-def as_shoal_error(error: BaseException) -> ShoalError:
-    """The error as it travels. What is not one of ours is our mistake: it is logged whole, and told in one line."""
-    if isinstance(error, ShoalError):
-        return error
-    log.error("an unexpected error while answering", exc_info=error)
-    return Internal(f"{type(error).__name__}: {error}")
+def _awaited(group: list[Frame], waited_s: float, connection: ShardConnection) -> list[Frame]:
+    """Those of the searches whose deadline has not passed while others had their turn; the rest is answered."""
+    late = [frame for frame in group if frame.deadline_ms and frame.deadline_ms <= 1000 * waited_s]
+    if not late:
+        return group
+    connection.send(encoded_failures(too_late(), [frame.request_id for frame in late]))
+    return [frame for frame in group if frame not in late]

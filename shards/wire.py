@@ -3,7 +3,8 @@
     frame   body bytes u32 | kind u8 | 3 zero bytes | request id u64 | deadline in ms u32 | 4 zero bytes | body
 
 Little-endian; vectors are raw float32, never pickle. Requests are pipelined: an answer carries its request's id, in
-any order. The deadline is relative to the moment of sending (0: none), so clocks need not agree. A connection begins
+any order. The deadline is relative to the moment of sending (0: none), so clocks need not agree. CANCEL names the id of an
+earlier request whose answer nobody waits for any more; it is never answered, and the request may be. A connection begins
 with the handshake of shards/handshake.py. Pure: bytes in, frames out; shards/server.py and cluster/shard_client.py
 own sockets.
 """
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 from shards.batch import Buffer
 from shards.errors import Corrupt, LimitExceeded, ShoalError, from_wire
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 _HEADER = struct.Struct("<IB3xQI4x")
 HEADER_BYTES = _HEADER.size
 
@@ -34,6 +35,7 @@ class Kind(IntEnum):
     COUNT = 13
     STATISTICS = 14
     SCROLL = 15
+    CANCEL = 16
     GENERATIONS = 18
     UPSERT = 20
     DELETE = 21

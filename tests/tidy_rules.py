@@ -68,6 +68,13 @@ PURE_MODULES = frozenset(
         ),
         *("cluster/catalogue_model.py", "cluster/gather.py", "cluster/merge.py", "cluster/reconcile.py"),
         *(
+            "cluster/coverage.py",
+            "cluster/fetch_count.py",
+            "cluster/gather_counts.py",
+            "cluster/hedging.py",
+            "cluster/latency.py",
+        ),
+        *(
             "cluster/api_keys.py",
             "cluster/requests.py",
             "cluster/scope.py",
@@ -82,16 +89,8 @@ PURE_MODULES = frozenset(
         *(
             f"deployments/{name}.py"
             for name in (
-                *(
-                    "adaptive",
-                    "admission_settings",
-                    "cache_breaker",
-                    "cache_counts",
-                    "cache_key",
-                    "cache_policy",
-                    "cache_settings",
-                    "cost",
-                ),
+                *("adaptive", "admission_settings", "cache_breaker", "cache_counts", "cache_key"),
+                *("cache_policy", "cache_settings", "cost"),
                 *("degradation", "openapi_words", "token_bucket", "waiting_line"),
             )
         ),

@@ -14,11 +14,10 @@ import argparse
 import shutil
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from deployments.admission_settings import AdmissionSettings
 from tests.chaos import cache_interleavings, disk_full, kills, overload, recall_cycles, redis_faults, simulations
 from tests.chaos.real_cluster import RealCluster
 from tests.chaos.report import Report, in_words, to_json
@@ -74,20 +73,18 @@ def _recall_cycles(options: Options) -> Iterator[Report]:
         yield _on_new_folder(options, 14, seed, lambda cluster, plan=plan: recall_cycles.run(cluster, plan))
 
 
+def _overload(options: Options) -> Iterator[Report]:
+    little = {"seconds": 8.0, "steady_s": 8.0, "points": 5_000} if options.quick else {}
+    for seed in _seeds(options):
+        plan = overload.OverloadPlan(seed, **little)
+        yield _on_new_folder(options, 19, seed, lambda cluster, plan=plan: overload.run(cluster, plan), plan.sections)
+
+
 def _redis_faults(options: Options) -> Iterator[Report]:
     little = {"phase_s": 2.0, "points": 4_000} if options.quick else {}
     for seed in _seeds(options):
         plan = redis_faults.RedisPlan(seed, **little)
         yield _in_new_folder(options, 18, seed, lambda folder, plan=plan: redis_faults.run(folder, plan))
-
-
-def _overload(options: Options) -> Iterator[Report]:
-    little = {"seconds": 8.0, "steady_s": 8.0, "points": 5_000} if options.quick else {}
-    for seed in _seeds(options):
-        plan = overload.OverloadPlan(seed, **little)
-        yield _on_new_folder(
-            options, 19, seed, lambda cluster, plan=plan: overload.run(cluster, plan), plan.admission
-        )
 
 
 def _cache_interleavings(options: Options) -> Iterator[Report]:
@@ -135,12 +132,12 @@ def _on_new_folder(
     row: int,
     seed: int,
     run: Callable[[RealCluster], Report],
-    admission: AdmissionSettings | None = None,
+    sections: Mapping[str, object] | None = None,
 ) -> Report:
     """A run on a cluster with a folder of its own, which is removed where the run passed."""
     folder = options.scratch / f"row-{row}-seed-{seed}"
     shutil.rmtree(folder, ignore_errors=True)
-    report = _on_cluster(row, seed, folder, run, admission)
+    report = _on_cluster(row, seed, folder, run, sections)
     if report.verdict == "passed":
         shutil.rmtree(folder, ignore_errors=True)
     return report
@@ -151,11 +148,11 @@ def _on_cluster(
     seed: int,
     folder: Path,
     run: Callable[[RealCluster], Report],
-    admission: AdmissionSettings | None = None,
+    sections: Mapping[str, object] | None = None,
 ) -> Report:
     """A run that breaks off has failed; the other rows go on."""
     try:
-        with RealCluster(folder, admission=admission) as cluster:
+        with RealCluster(folder, sections=sections) as cluster:
             return run(cluster)
     except Exception as error:
         traceback.print_exc()

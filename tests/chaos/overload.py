@@ -17,6 +17,7 @@ import numpy as np
 import orjson
 
 from deployments.admission_settings import AdmissionSettings
+from deployments.cache_settings import CacheSettings
 from deployments.http_client import collection_path
 from deployments.lifecycle import cluster_processes
 from shards.schema import HnswSpec
@@ -25,7 +26,7 @@ from tests.chaos.real_cluster import RealCluster, upsert_points
 from tests.chaos.report import Report
 
 COLLECTION = "crowded"
-EF_SEARCH = 1000
+EF_SEARCH = 3000
 """Wide searches: the shards are then what is short, and the load generator needs little of the machine."""
 BATCH = 500
 QUIET_S = 3.0
@@ -62,16 +63,17 @@ class OverloadPlan:
     """False on a machine that others use: only answers are judged, not how long they took."""
 
     @property
-    def admission(self) -> AdmissionSettings:
+    def sections(self) -> dict[str, object]:
         """What the cluster has to run with. Only the number of requests is limited, so that the run is the same on a slow
-        machine.
+        machine; and every search is one.
         """
-        return AdmissionSettings(
+        admission = AdmissionSettings(
             requests_max=self.requests_max,
             ongoing_cost_max=self.requests_max,
             wait_target_ms=20_000,
             p99_bound_ms=20_000,
         )
+        return {"admission": admission, "cache": CacheSettings(l1_bytes=0)}
 
 
 class _Memory:

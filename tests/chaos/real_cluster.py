@@ -7,7 +7,7 @@ that this object started are ever signalled.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -16,7 +16,6 @@ import numpy as np
 
 from benchmarks.shard_processes import kill_hard, shard_pids
 from deployments import lifecycle
-from deployments.admission_settings import AdmissionSettings
 from deployments.config import ClusterSettings, HttpSettings, Settings
 from deployments.data_folder import RunInfo
 from deployments.http_client import ClusterClient, collection_path
@@ -47,15 +46,16 @@ class RealCluster:
     """A context manager: the cluster runs inside, and nothing is left of its processes behind."""
 
     def __init__(
-        self, data_folder: Path, seal_bytes: int = SEAL_BYTES, admission: AdmissionSettings | None = None
+        self, data_folder: Path, seal_bytes: int = SEAL_BYTES, sections: Mapping[str, object] | None = None
     ) -> None:
+        """`sections`: parts of the settings, by name, that a row needs other than usual."""
         self.settings = Settings(
             data_folder=data_folder,
             http=HttpSettings(port=free_port_block(1).start),
             cluster=ClusterSettings(shard_count=SHARD_COUNT),
             shards=ShardSettings(seal_bytes=seal_bytes, exact_scan_bytes=0),
             limits=LimitSettings(k_max=ENUMERATED_MAX),
-            admission=admission or AdmissionSettings(),
+            **dict[str, Any](sections or {}),
         )
         self.info: RunInfo | None = None
         self.kills = 0

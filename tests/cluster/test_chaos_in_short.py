@@ -38,7 +38,7 @@ def test_recall_survives_kills(cluster: RealCluster) -> None:
 
 def test_overload_is_refused_with_a_time_to_come_back(tmp_path: Path) -> None:
     plan = overload.OverloadPlan(SEED, seconds=4, steady_s=7, requests_max=48, points=3_000, judges_figures=False)
-    with RealCluster(tmp_path / "data", admission=plan.admission) as cluster:
+    with RealCluster(tmp_path / "data", sections=plan.sections) as cluster:
         report = overload.run(cluster, plan)
     print(in_words(report))
     assert report.verdict == "passed", in_words(report)

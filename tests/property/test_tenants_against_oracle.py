@@ -81,7 +81,7 @@ class Story:
             keys = sorted(key for key, payload in self.expected.items() if payload["org"] == tenant)
             request = SearchRequest(np.zeros((1, 2), np.float32), len(IDS), filter=within(tenant))
             assert sorted((await self.coordinator.search(NAME, request, WAIT_S)).hits[0].keys) == keys
-            assert await self.coordinator.count(NAME, WAIT_S, within(tenant)) == len(keys)
+            assert (await self.coordinator.count(NAME, WAIT_S, within(tenant))).count == len(keys)
 
 
 def within(tenant: Any, n: int | None = None) -> bytes:

@@ -20,7 +20,7 @@ class Shards:
         self.sent: list[tuple[str, list[float], asyncio.Future[None]]] = []
         self.batcher: SearchBatcher[str, float] = SearchBatcher(self.search)
 
-    async def search(self, key: str, vectors: Vectors, answered: Answered) -> list[float]:
+    async def search(self, key: str, vectors: Vectors, answered: Answered, waited_s: float) -> list[float]:
         done = asyncio.get_running_loop().create_future()
         values: list[float] = vectors[:, 0].tolist()
         self.sent.append((key, values, done))
@@ -145,5 +145,42 @@ def test_one_that_goes_away_takes_nobody_along() -> None:
         for gone in (first, second):
             with pytest.raises(asyncio.CancelledError):
                 await gone
+
+    with_shards(steps)
+
+
+def test_a_group_that_everybody_has_left_is_called_off() -> None:
+    async def steps(shards: Shards) -> None:
+        first, second, third = shards.ask(1), shards.ask(2), shards.ask(3)
+        await turns(2)
+        shards.sent[0][2].set_result(None)
+        await turns()
+        assert shards.groups() == [[1], [2, 3]]
+        second.cancel()
+        await turns()
+        assert not shards.sent[1][2].cancelled()
+        third.cancel()
+        await turns()
+        assert shards.sent[1][2].cancelled()
+        assert await first == [1]
+
+    with_shards(steps)
+
+
+def test_a_group_that_everybody_has_left_before_it_goes_never_does() -> None:
+    async def steps(shards: Shards) -> None:
+        first, second = shards.ask(1), shards.ask(2)
+        await turns(2)
+        second.cancel()
+        await turns()
+        shards.sent[0][2].set_result(None)
+        assert await first == [1]
+        await turns()
+        assert shards.groups() == [[1]]
+        again = shards.ask(5)
+        await turns()
+        assert shards.groups() == [[1], [5]]
+        shards.sent[1][2].set_result(None)
+        assert await again == [5]
 
     with_shards(steps)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -89,7 +91,7 @@ def test_writes_are_seen_by_every_later_read(tmp_path: Path) -> None:
         await coordinator.upsert("things", moved, DEADLINE_S)
         records = await coordinator.retrieve("things", [4, 1, 5], True, True, DEADLINE_S)
         found = await coordinator.search("things", ask(VECTORS[0] + 100, 1), DEADLINE_S)
-        return await coordinator.count("things", DEADLINE_S), records, found.hits[0].keys
+        return (await coordinator.count("things", DEADLINE_S)).count, records, found.hits[0].keys
 
     count, records, nearest = run(tmp_path, steps)
     assert count == COUNT - 3
@@ -143,6 +145,70 @@ def test_a_shard_that_stays_away_is_named(tmp_path: Path) -> None:
     run(tmp_path, steps, patience_s=0.2)
 
 
+def test_who_takes_less_gets_what_there_is_and_hears_what_is_missing(tmp_path: Path) -> None:
+    async def steps(cluster: LocalCluster, coordinator: Coordinator) -> Any:
+        await asyncio.to_thread(cluster.stop_shard, 1)
+        request = ask(VECTORS[:3], COUNT, min_coverage=0.5, with_payload=True)
+        answer = await coordinator.search("things", request, DEADLINE_S)
+        page = await coordinator.scroll("things", ScrollRequest(COUNT, min_coverage=0.5), DEADLINE_S)
+        counted = await coordinator.count("things", DEADLINE_S, min_coverage=0.5)
+        with pytest.raises(ShardUnavailable, match="shard 1"):
+            await coordinator.count("things", DEADLINE_S, min_coverage=0.6)
+        await asyncio.to_thread(cluster.stop_shard, 0)
+        nothing = await coordinator.search("things", ask(VECTORS[:2], min_coverage=0.0), DEADLINE_S)
+        await asyncio.to_thread(cluster.start_shard, 0)
+        await asyncio.to_thread(cluster.start_shard, 1)
+        await coordinator.count("things", DEADLINE_S)  # has waited until both are known to be there
+        whole = await coordinator.search("things", request, DEADLINE_S)
+        return answer, page, counted, nothing, whole, coordinator.gather_counts
+
+    answer, page, counted, nothing, whole, counts = run(tmp_path, steps, patience_s=5.0)
+    there = len(answer.hits[0].keys)
+    assert 0 < there == len(page.records) == counted.count < COUNT
+    for partial in (answer, page, counted):
+        assert partial.coverage == 0.5
+        ((shard_id, reason),) = partial.missing
+        assert (shard_id, reason.split(":")[0]) == (1, "shard_unavailable")
+    assert (nothing.coverage, [len(hits.keys) for hits in nothing.hits]) == (0.0, [0, 0])
+    assert (whole.coverage, whole.missing, len(whole.hits[2].keys)) == (1.0, (), COUNT)
+    assert counts.partial_answers == 4
+    assert counts.retries
+
+
+def test_fewer_hits_from_each_shard_make_the_same_answer(tmp_path: Path) -> None:
+    """Here half of the points lie as they would by chance; where k comes close to all of them some shards are asked again."""
+
+    async def steps(_: LocalCluster, coordinator: Coordinator) -> Any:
+        found = {
+            k: (await coordinator.search("things", ask(VECTORS[:5], k, exact=True), DEADLINE_S)).hits
+            for k in (1, 10, 60, 150, COUNT)
+        }
+        return found, coordinator.gather_counts.refetches
+
+    found, refetches = run(tmp_path, steps)
+    for k, hits in found.items():
+        for row, query in enumerate(VECTORS[:5]):
+            expected = np.argsort(((VECTORS - query) ** 2).sum(axis=1))[:k].tolist()
+            assert [number_of(key) for key in hits[row].keys] == expected
+    assert refetches <= 2
+
+
+def test_a_search_that_missed_hits_asks_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cluster.shard_search.fetch_count", lambda k, share, shard_count: 2)
+
+    async def steps(_: LocalCluster, coordinator: Coordinator) -> Any:
+        request = ask(VECTORS[:5], 40, offset=3, with_payload=True, score_threshold=0.4)
+        return await coordinator.search("things", request, DEADLINE_S), coordinator.gather_counts.refetches
+
+    answer, refetches = run(tmp_path, steps)
+    for query, hits in zip(VECTORS[:5], answer.hits, strict=True):
+        distances = np.sqrt(((VECTORS - query) ** 2).sum(axis=1))
+        expected = [row for row in np.argsort(distances)[3:43].tolist() if distances[row] <= 0.4]
+        assert [number_of(key) for key in hits.keys] == expected
+        assert hits.payloads == [b'{"n":%d}' % number for number in expected]
+    assert refetches == 1
+
+
 def test_cancelled_requests_do_not_disturb_the_connection(tmp_path: Path) -> None:
     async def steps(_: LocalCluster, coordinator: Coordinator) -> Any:
         for turn in range(30):
@@ -157,8 +223,49 @@ def test_cancelled_requests_do_not_disturb_the_connection(tmp_path: Path) -> Non
             done = await asyncio.gather(*tasks, return_exceptions=True)
             for row in range(1, 9, 2):
                 assert [number_of(key) for key in done[row].hits[0].keys] == [row]  # type: ignore[union-attr]
+        return coordinator.gather_counts.cancels_sent
 
-    run(tmp_path, steps)
+    assert run(tmp_path, steps)
+
+
+def test_of_many_requests_that_are_cancelled_at_random_the_others_are_right(tmp_path: Path) -> None:
+    """Searches of all sizes, with filters (which wait for a thread), scrolls and counts, from eight callers at once."""
+    random = Random(22)
+    small = b'{"must":{"key":"n","range":{"lt":20}}}'
+
+    async def one(coordinator: Coordinator, row: int) -> None:
+        kind = row % 4
+        if kind == 3:
+            page = await coordinator.scroll("things", ScrollRequest(COUNT, small), DEADLINE_S)
+            assert sorted(number_of(record.key) for record in page.records) == [*range(20)]
+        elif kind == 2:
+            assert (await coordinator.count("things", DEADLINE_S, small)).count == 20
+        else:
+            rows = [(row + step) % (20 if kind else COUNT) for step in range(1 + row % 3)]
+            request = ask(VECTORS[rows], 1, filter=small if kind else b"")
+            answer = await coordinator.search("things", request, DEADLINE_S)
+            assert [[number_of(key) for key in hits.keys] for hits in answer.hits] == [[row] for row in rows]
+
+    async def caller(coordinator: Coordinator, first: int) -> int:
+        cancelled = 0
+        for step in range(100):
+            task = asyncio.create_task(one(coordinator, first + step))
+            if random.random() < 0.5:
+                for _ in range(random.randrange(8)):
+                    await asyncio.sleep(0)
+                cancelled += task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        return cancelled
+
+    async def steps(_: LocalCluster, coordinator: Coordinator) -> Any:
+        cancelled = sum(await asyncio.gather(*(caller(coordinator, 100 * number) for number in range(8))))
+        return cancelled, coordinator.gather_counts.cancels_sent, await coordinator.count("things", DEADLINE_S)
+
+    cancelled, told, counted = run(tmp_path, steps)
+    assert cancelled > 200
+    assert told > 50
+    assert counted.count == COUNT
 
 
 def test_searches_that_wait_together_keep_their_own_answers(tmp_path: Path) -> None:
@@ -215,12 +322,12 @@ def test_filters_select_what_is_found_counted_changed_and_deleted(tmp_path: Path
         change = PointChange(kind=ChangeKind.SET, payload={"tag": "x"})
         await coordinator.change("things", Selection(filter=small), change, DEADLINE_S)
         await coordinator.change("things", Selection(keys=[50, UUID_BASE + 51, 10**9]), change, DEADLINE_S)
-        counted = await coordinator.count("things", DEADLINE_S, tagged)
+        counted = (await coordinator.count("things", DEADLINE_S, tagged)).count
         held_back = make_batch(key_array([1, 10**6]), VECTORS[:2], [b"{}", b"{}"])
         await coordinator.upsert("things", held_back, DEADLINE_S, UpsertCondition("insert_only"))
         await coordinator.delete("things", Selection(filter=tagged), DEADLINE_S)
         fields = [statistics.fields for statistics in await coordinator.statistics("things", DEADLINE_S)]
-        return near.hits[0].keys, counted, await coordinator.count("things", DEADLINE_S), fields
+        return near.hits[0].keys, counted, (await coordinator.count("things", DEADLINE_S)).count, fields
 
     near, counted, left, fields = run(tmp_path, steps)
     assert sorted(map(number_of, near)) == list(range(20))
@@ -245,7 +352,7 @@ def test_what_is_meant_for_a_collection_never_reaches_one_that_was_made_in_its_p
         assert late._watch_task is not None
         late._watch_task.cancel()
         scope = Scope("things", coordinator.collection("things").uid)
-        assert await coordinator.count(scope, DEADLINE_S) == COUNT
+        assert (await coordinator.count(scope, DEADLINE_S)).count == COUNT
         await coordinator.delete_collection("things", DEADLINE_S)
         await coordinator.create_collection("things", SPEC, None, DEADLINE_S)
         change = PointChange(kind=ChangeKind.CLEAR)
@@ -264,6 +371,6 @@ def test_what_is_meant_for_a_collection_never_reaches_one_that_was_made_in_its_p
                 with pytest.raises(Conflict, match="`things` was deleted and made again"):
                     await call
         await late.close()
-        return await coordinator.count("things", DEADLINE_S)
+        return (await coordinator.count("things", DEADLINE_S)).count
 
     assert run(tmp_path, steps) == 0

@@ -9,8 +9,10 @@ from typing import Any, cast
 import pytest
 import uvloop
 
-from cluster.fan_out import ShardRequest, fan_out
-from cluster.gather import Outcome
+from cluster.fan_out import Clients, ShardRequest, Terms, fan_out
+from cluster.gather import Outcome, Policy
+from cluster.hedging import HedgeBudget, Hedging
+from cluster.latency import RENEWED_EVERY, Latency
 from cluster.shard_client import Done, ShardClient
 from shards.errors import DeadlineExceeded, ShardUnavailable
 from shards.wire import Frame, Kind
@@ -34,8 +36,9 @@ class FakeClient:
             asyncio.get_running_loop().call_soon(done, answer)
         return 7
 
-    def cancel(self, request_id: int) -> None:
+    def cancel(self, request_id: int) -> bool:
         self.cancelled.append(request_id)
+        return True
 
 
 def staggered(make: Callable[[], FakeClient], deadline_s: float) -> list[Outcome]:
@@ -44,8 +47,8 @@ def staggered(make: Callable[[], FakeClient], deadline_s: float) -> list[Outcome
     async def run_all() -> list[Outcome]:
         tasks = []
         for _ in range(START_COUNT):
-            clients = cast(dict[int, ShardClient], {0: make()})
-            tasks.append(asyncio.create_task(fan_out(clients, REQUEST, deadline_s, patience_s=deadline_s)))
+            clients = cast(Clients, {0: make()})
+            tasks.append(asyncio.create_task(fan_out(clients, REQUEST, deadline_s, Terms(Policy(deadline_s)))))
             await asyncio.sleep(0.001)
         return await asyncio.gather(*tasks)
 
@@ -63,10 +66,10 @@ def test_the_deadline_always_comes() -> None:
 
 
 def test_cancelling_forgets_what_is_open() -> None:
-    client = FakeClient(None)
+    client, terms = FakeClient(None), Terms()
 
     async def cancel() -> None:
-        task = asyncio.create_task(fan_out(cast(dict[int, ShardClient], {0: client}), REQUEST, 5.0, 5.0))
+        task = asyncio.create_task(fan_out(cast(Clients, {0: client}), REQUEST, 5.0, terms))
         await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -74,3 +77,16 @@ def test_cancelling_forgets_what_is_open() -> None:
 
     uvloop.run(cancel())
     assert client.cancelled == [7]
+    assert terms.counts.cancels_sent == 1
+
+
+def test_a_replica_that_hangs_is_overtaken_by_another_and_called_off() -> None:
+    hanging, quick, latency = FakeClient(None), FakeClient(FRAME), Latency()
+    for _ in range(RENEWED_EVERY):
+        latency.observe(0.001)
+    hedging, others = Hedging(2, budget=HedgeBudget(tokens=1.0)), cast(dict[int, list[ShardClient]], {0: [quick]})
+    terms = Terms(latencies={0: latency}, hedging=hedging, others=others)
+    outcome = uvloop.run(fan_out(cast(Clients, {0: hanging}), REQUEST, 30.0, terms))
+    assert outcome == Outcome({0: b"pong"}, {})
+    assert hanging.cancelled[0] == 7
+    assert (terms.counts.hedges_issued, terms.counts.hedges_won) == (1, 1)

@@ -57,3 +57,5 @@ def test_phases_add_up_to_the_whole() -> None:
         "parse": 2.0, "queue": 1.0, "scatter": 2.0, "gather": 4.5, "merge": 1.0, "encode": 2.5
     }  # fmt: skip
     assert sum(seconds) == 13.0
+    in_line = phase_seconds(10.0, SearchTimes(12.0, fan_out, answered=19.5, merged=20.5), 23.0, in_line_s=1.5)
+    assert in_line == (0.5, 2.5, *seconds[2:])

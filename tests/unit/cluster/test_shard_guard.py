@@ -11,7 +11,8 @@ import uvloop
 
 from cluster import shard_guard
 from cluster.breaker import BreakerRules, BreakerState
-from cluster.fan_out import ShardRequest, fan_out
+from cluster.fan_out import ShardRequest, Terms, fan_out
+from cluster.gather import Policy
 from cluster.shard_client import ShardClient
 from cluster.shard_guard import ShardGuard
 from deployments.ports import free_port_block
@@ -115,7 +116,7 @@ def test_a_search_fails_at_once_where_the_breaker_is_open(run: Callable[[Scenari
     async def scenario(client: ShardClient, service: FakeService) -> None:
         service.is_silent = True
         request = ShardRequest(Kind.COUNT, {0: []}, bytes)
-        outcome = await fan_out({0: client}, request, DEADLINE_S, patience_s=DEADLINE_S)
+        outcome = await fan_out({0: client}, request, DEADLINE_S, Terms(Policy(DEADLINE_S)))
         assert isinstance(outcome.failures[0], BreakerOpen), "the retry met the open breaker"
 
     run(scenario)
@@ -157,7 +158,7 @@ def test_late_answers_open_it(run: Callable[[Scenario], None], monkeypatch: pyte
         request = ShardRequest(Kind.COUNT, {0: []}, bytes)
         for count in range(5):
             assert client.guard.status().timeouts_in_row == count
-            await fan_out({0: client}, request, 0.01, patience_s=1.0)
+            await fan_out({0: client}, request, 0.01, Terms(Policy(1.0)))
         assert not client.guard.is_closed
 
     run(scenario)

@@ -60,7 +60,7 @@ async def everything(coordinator: Coordinator, name: str = "things") -> list[Any
     request = ScrollRequest(1000, with_vectors=True)
     page = await coordinator.scroll(name, request, WAIT_S)
     points = [(one.key, one.version, one.payload, one.vector.tobytes()) for one in page.records]
-    return [points, await coordinator.count(name, WAIT_S, OF_ORG_1)]
+    return [points, (await coordinator.count(name, WAIT_S, OF_ORG_1)).count]
 
 
 async def overwrite(coordinator: Coordinator) -> None:

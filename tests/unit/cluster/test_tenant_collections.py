@@ -111,11 +111,11 @@ def test_a_tenants_points_live_on_one_shard_which_alone_is_asked_for_them(
             found = (await coordinator.search("things", request, DEADLINE_S)).hits[0].keys
             page = await coordinator.scroll("things", ScrollRequest(COUNT, of(tenant)), DEADLINE_S)
             assert sorted(found) == sorted(KEYS[number::8]) == sorted(record.key for record in page.records)
-            assert await coordinator.count("things", DEADLINE_S, of(tenant)) == COUNT // 8
+            assert (await coordinator.count("things", DEADLINE_S, of(tenant))).count == COUNT // 8
             shard_id = owner(coordinator, tenant)
             assert asked == [(Kind.SEARCH, shard_id), (Kind.SCROLL, shard_id), (Kind.COUNT, shard_id)]
         asked.clear()
-        assert await coordinator.count("things", DEADLINE_S) == COUNT
+        assert (await coordinator.count("things", DEADLINE_S)).count == COUNT
         assert len(asked) == shard_count
 
     run(tmp_path, shard_count, steps)
@@ -129,7 +129,7 @@ def test_ids_alone_find_read_change_and_delete_points(tmp_path: Path, shard_coun
         change = PointChange(kind=ChangeKind.SET, payload={"seen": True})
         await coordinator.change("things", Selection(keys=KEYS[:10]), change, DEADLINE_S)
         seen = orjson.dumps({"must": {"key": "seen", "match": {"value": True}}})
-        assert await coordinator.count("things", DEADLINE_S, seen) == 10
+        assert (await coordinator.count("things", DEADLINE_S, seen)).count == 10
         moved = make_batch(key_array(KEYS[:4]), VECTORS[:4] + 10, [b""] * 4)
         await coordinator.update_vectors("things", moved, DEADLINE_S)
         found = await coordinator.search("things", SearchRequest(VECTORS[:1] + 10, 4), DEADLINE_S)
@@ -149,15 +149,15 @@ def test_a_point_that_gets_another_tenant_exists_once(tmp_path: Path, shard_coun
         for turn in range(1, 9):
             moved = points(KEYS, [TENANTS[(row + turn) % 8] if row % 5 else None for row in range(COUNT)])
             await coordinator.upsert("things", moved, DEADLINE_S)
-            assert await coordinator.count("things", DEADLINE_S) == COUNT
+            assert (await coordinator.count("things", DEADLINE_S)).count == COUNT
             for number, tenant in enumerate(TENANTS):
                 page = await coordinator.scroll("things", ScrollRequest(COUNT, of(tenant)), DEADLINE_S)
                 rows = [row for row in range(COUNT) if row % 5 and (row + turn) % 8 == number]
                 assert sorted(record.key for record in page.records) == sorted(KEYS[row] for row in rows)
         twice = points([7, 7, 7], [TENANTS[0], TENANTS[1], TENANTS[2]])
         await coordinator.upsert("things", twice, DEADLINE_S)
-        assert await coordinator.count("things", DEADLINE_S) == COUNT
-        assert await coordinator.count("things", DEADLINE_S, of(TENANTS[2], n=7)) == 1
+        assert (await coordinator.count("things", DEADLINE_S)).count == COUNT
+        assert (await coordinator.count("things", DEADLINE_S, of(TENANTS[2], n=7))).count == 1
 
     run(tmp_path, shard_count, steps)
 
@@ -183,15 +183,15 @@ def test_an_upsert_with_a_condition_does_not_move_a_point(tmp_path: Path) -> Non
         await coordinator.upsert("things", points([1], [here]), DEADLINE_S)
         both = points([1, 2], [there, there])
         await coordinator.upsert("things", both, DEADLINE_S, UpsertCondition("insert_only"))
-        assert await coordinator.count("things", DEADLINE_S, of(there)) == 1
-        assert await coordinator.count("things", DEADLINE_S, of(here)) == 1
+        assert (await coordinator.count("things", DEADLINE_S, of(there))).count == 1
+        assert (await coordinator.count("things", DEADLINE_S, of(here))).count == 1
         with pytest.raises(InvalidRequest, match="point 1 is another tenant's"):
             await coordinator.upsert("things", both, DEADLINE_S, UpsertCondition("update_only"))
         with pytest.raises(InvalidRequest, match="point 1 is another tenant's"):
             await coordinator.upsert("things", both, DEADLINE_S, UpsertCondition(filter=of(here)))
         stays = points([1, 3], [here, here])
         await coordinator.upsert("things", stays, DEADLINE_S, UpsertCondition("update_only"))
-        assert await coordinator.count("things", DEADLINE_S) == 2
+        assert (await coordinator.count("things", DEADLINE_S)).count == 2
 
     run(tmp_path, 2, steps)
 
@@ -212,12 +212,12 @@ def test_the_tenant_of_a_stored_point_can_only_be_upserted(tmp_path: Path) -> No
             await coordinator.upsert(
                 "things", make_batch(key_array([5]), VECTORS[:1], [b'{"org":["a","b"]}']), DEADLINE_S
             )
-        assert await coordinator.count("things", DEADLINE_S) == COUNT
+        assert (await coordinator.count("things", DEADLINE_S)).count == COUNT
         same = PointChange(kind=ChangeKind.OVERWRITE, payload={"org": TENANTS[0], "new": True})
         await coordinator.change("things", Selection(filter=of(TENANTS[0])), same, DEADLINE_S)
         new = orjson.dumps({"must": [{"key": "new", "match": {"value": True}}]})
-        assert await coordinator.count("things", DEADLINE_S, new) == COUNT // 8
-        assert await coordinator.count("things", DEADLINE_S, of(TENANTS[0])) == COUNT // 8
+        assert (await coordinator.count("things", DEADLINE_S, new)).count == COUNT // 8
+        assert (await coordinator.count("things", DEADLINE_S, of(TENANTS[0]))).count == COUNT // 8
 
     run(tmp_path, 2, steps)
 
@@ -238,7 +238,7 @@ def test_one_field_at_most_for_good_and_only_of_an_empty_collection(tmp_path: Pa
         assert (full.tenant_field, full.owner_field, full.shard_map.epoch) == (None, "org", 1)
         with pytest.raises(InvalidRequest, match="has the tenant field `org` already"):
             await coordinator.create_index("full", "team", TENANT, DEADLINE_S)
-        assert await coordinator.count("full", DEADLINE_S, of(TENANTS[0])) == COUNT // 8
+        assert (await coordinator.count("full", DEADLINE_S, of(TENANTS[0]))).count == COUNT // 8
 
     run(tmp_path, 2, steps)
 
@@ -254,7 +254,7 @@ def test_a_router_that_splits_by_the_older_map_is_put_right(tmp_path: Path, shar
         await late.upsert("more", ALL, DEADLINE_S)
         assert late.collection("more").tenant_field == "org"
         for tenant in TENANTS:
-            assert await coordinator.count("more", DEADLINE_S, of(tenant)) == COUNT // 8
+            assert (await coordinator.count("more", DEADLINE_S, of(tenant))).count == COUNT // 8
         await late.close()
 
     run(tmp_path, shard_count, steps)
@@ -284,7 +284,7 @@ def test_a_bulk_load_puts_rows_where_their_payload_says(tmp_path: Path, shard_co
         await load.finish()
         load.close()
         for tenant in TENANTS:
-            assert await coordinator.count("things", DEADLINE_S, of(tenant)) == COUNT // 8
+            assert (await coordinator.count("things", DEADLINE_S, of(tenant))).count == COUNT // 8
         assert sum((await counts(coordinator)).values()) == COUNT
 
     run(tmp_path, shard_count, steps)

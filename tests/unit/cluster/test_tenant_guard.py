@@ -82,7 +82,7 @@ async def contents(coordinator: Coordinator) -> dict[int, tuple[bytes, bytes]]:
 def test_every_read_finds_own_points_alone(tmp_path: Path, is_late: bool, scope: Scope, own: list[int]) -> None:
     async def steps(coordinator: Coordinator) -> None:
         for encoded in (b"", EVERYTHING):
-            assert await coordinator.count(scope, DEADLINE_S, encoded) == len(own)
+            assert (await coordinator.count(scope, DEADLINE_S, encoded)).count == len(own)
             for exact in (False, True):
                 request = SearchRequest(VECTORS[:2], COUNT, exact=exact, filter=encoded)
                 hits = (await coordinator.search(scope, request, DEADLINE_S)).hits
@@ -140,7 +140,7 @@ def test_changes_and_deletes_touch_own_points_alone(tmp_path: Path, is_late: boo
             key: (VECTORS[key] + 1).tobytes() for key in OF_ANN
         }
         await coordinator.delete(ANN, Selection(keys=[0, 1, 2, 3]), DEADLINE_S)
-        assert await coordinator.count("things", DEADLINE_S) == COUNT - 2
+        assert (await coordinator.count("things", DEADLINE_S)).count == COUNT - 2
         await coordinator.delete(ANN, every, DEADLINE_S)
         left = await contents(coordinator)
         assert left == {key: value for key, value in before.items() if key % 3}
@@ -169,7 +169,7 @@ def test_upserts_write_own_points_and_take_no_id_of_another(tmp_path: Path, is_l
         owners = {key: orjson.loads(payload)["org"] for key, (payload, _) in now.items()}
         expected = {key: TENANTS[key % 3] for key in range(COUNT)}
         assert owners == expected | {0: "bob", 4: "ann", 100: "ann", 101: "bob", 102: "ann"}
-        assert await coordinator.count("things", DEADLINE_S) == COUNT + 3
+        assert (await coordinator.count("things", DEADLINE_S)).count == COUNT + 3
 
     run(tmp_path, is_late, steps)
 

@@ -18,10 +18,13 @@ from cluster.aliases import AliasAction, change_aliases
 from cluster.api_keys import KeyChange, Keys, apply_change
 from cluster.breaker import Breaker, BreakerStatus
 from cluster.collection_settings import encode_settings, merge_settings
+from cluster.gather_counts import GatherCounts
 from cluster.requests import (
     ANY_POINT,
     CollectionStatistics,
+    MissingShard,
     OrderBy,
+    PointCount,
     QueryHits,
     Record,
     ScrollPage,
@@ -41,7 +44,7 @@ from cluster.tenant_guard import check_own, check_whole, guard_of, narrowed
 from cluster.tenants import checked_change
 from shards.batch import PointBatch, Vectors
 from shards.distance import exact_distances, passes_threshold, scores
-from shards.errors import Conflict, InvalidRequest, NotFound, ShoalError
+from shards.errors import Conflict, InvalidRequest, NotFound, ShardUnavailable, ShoalError
 from shards.field_schema import FieldSchema
 from shards.filters.dates import instant
 from shards.filters.parsing import FilterLimits, decode_filter
@@ -83,6 +86,7 @@ class FakePointReads:
     points: dict[str, Points]
     fields: dict[str, dict[str, FieldSchema]]
     held: dict[str, CollectionState]
+    missing: tuple[MissingShard, ...]
 
     def collection(self, about: Named) -> CollectionState:
         scope = scope_of(about)
@@ -98,9 +102,12 @@ class FakePointReads:
         points = self._matching(about, b"")
         return [_record(key, points[key], with_payload, with_vectors) for key in keys if key in points]
 
-    async def count(self, about: Named, deadline_s: float, encoded_filter: bytes = b"") -> int:
+    async def count(
+        self, about: Named, deadline_s: float, encoded_filter: bytes = b"", min_coverage: float = 1.0
+    ) -> PointCount:
         self._called(about, deadline_s)
-        return len(self._matching(about, encoded_filter))
+        coverage, missing = self._coverage(min_coverage)
+        return PointCount(len(self._matching(about, encoded_filter)), coverage, missing)
 
     async def scroll(self, about: Named, request: ScrollRequest, deadline_s: float) -> ScrollPage:
         self._called(about, deadline_s)
@@ -115,7 +122,7 @@ class FakePointReads:
         page = [
             _record(key, point, request.with_payload, request.with_vectors) for key, point in ordered[: request.limit]
         ]
-        return ScrollPage(page, next_key, order_values)
+        return ScrollPage(page, next_key, order_values, *self._coverage(request.min_coverage))
 
     async def search(self, about: Named, request: SearchRequest, deadline_s: float) -> SearchAnswer:
         _, layout = self._called(about, deadline_s)
@@ -132,7 +139,8 @@ class FakePointReads:
                 order = order[passes_threshold(found_scores, request.score_threshold, column.distance)]
             order = order[request.offset : request.offset + request.k]
             found.append(_query_hits([held[row] for row in order.tolist()], distances[order].tolist(), request))
-        return SearchAnswer(found, 1.0)
+        coverage, missing = self._coverage(request.min_coverage)
+        return SearchAnswer(found, coverage, missing=missing)
 
     async def statistics(self, about: Named, deadline_s: float) -> list[CollectionStatistics]:
         check_whole(scope_of(about))
@@ -148,6 +156,13 @@ class FakePointReads:
         return [
             CollectionStatistics(0, count, 1, count, 4 * count, fields=fields, memory={"shard": {"used_bytes": 7}})
         ]
+
+    def _coverage(self, min_coverage: float) -> tuple[float, tuple[MissingShard, ...]]:
+        """As of a cluster whose shards `missing` are away."""
+        coverage = 1.0 - len(self.missing) / 4
+        if coverage < min_coverage:
+            raise ShardUnavailable(f"coverage {coverage}, {min_coverage} was asked for", 1.0)
+        return coverage, self.missing
 
     async def silent_shards(self, deadline_s: float) -> dict[int, ShoalError]:
         self.deadlines.append(deadline_s)
@@ -272,6 +287,8 @@ class FakeCluster(FakePointWrites):
     fields: dict[str, dict[str, FieldSchema]] = field(default_factory=dict)
     held: dict[str, CollectionState] = field(default_factory=dict)
     keys: Keys = ()
+    missing: tuple[MissingShard, ...] = ()
+    gather_counts: GatherCounts = field(default_factory=GatherCounts)
     aliases: dict[str, str] = field(default_factory=dict)
     uids: Iterator[int] = field(default_factory=count)
     unseen: dict[str, str] = field(default_factory=dict)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cluster.requests import UpsertCondition, WriteReceipt
+from cluster.requests import PointCount, UpsertCondition, WriteReceipt
 from cluster.scope import Scope
 from deployments.http_app import HttpApp
 from deployments.limits import LimitSettings
@@ -141,11 +141,11 @@ def test_a_write_goes_to_the_collection_that_it_was_prepared_for(client: AsgiCli
 def test_a_request_that_finds_its_collection_gone_follows_the_alias(client: AsgiClient, cluster: FakeCluster) -> None:
     """What a router meets that learns of a move and of the deletion after it only as its request fails."""
 
-    async def count(about: Scope, deadline_s: float, encoded_filter: bytes) -> int:
+    async def count(about: Scope, deadline_s: float, encoded_filter: bytes, min_coverage: float) -> PointCount:
         if about.name == "old":
             cluster.aliases["live"] = "new"
             raise NotFound("Not found: Collection `old` doesn't exist!")
-        return 7
+        return PointCount(7)
 
     cluster.count = count  # type: ignore[method-assign]
     assert client.call("POST", "/collections/live/points/count", {}).result == {"count": 7}

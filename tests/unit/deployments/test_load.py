@@ -111,7 +111,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_sent(tmp_path: Path, ar
         source = open_source(articles, ColumnChoice(vectors={"title": "image"}), NEWS)
         with pytest.raises(DimensionMismatch, match="as vector `title` 3; nothing was sent"):
             await load(LoadOrder(source, "news"), cluster, SECRET)
-        assert await coordinator.count("news", DEADLINE_S) == 0
+        assert (await coordinator.count("news", DEADLINE_S)).count == 0
         with pytest.raises(NotFound, match="there is no collection `old`"):
             await load(LoadOrder(source, "old"), cluster, SECRET)
 

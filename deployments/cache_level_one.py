@@ -47,7 +47,7 @@ class LevelOne:
     def link(self, entry: Entry, raw: bytes) -> None:
         """Know the entry by these bytes, too."""
         if raw not in self._keys and len(entry.raw_keys) < RAW_KEYS_MAX:
-            entry.raw_keys.append(raw)
+            entry.raw_keys += (raw,)
             self._keys[raw] = entry.key
 
     def drop(self, is_meant: Callable[[Entry], bool]) -> int:
@@ -62,7 +62,7 @@ class LevelOne:
     def _forget_spellings(self, entry: Entry) -> None:
         for raw in entry.raw_keys:
             self._keys.pop(raw, None)
-        entry.raw_keys = []
+        entry.raw_keys = ()
 
     def _count(self) -> None:
         self._counts.l1_bytes = self._held.byte_count

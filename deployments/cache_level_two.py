@@ -9,8 +9,8 @@ believed of what comes back.
 The tag in braces keeps a tenant's answers on one node of a Redis Cluster. An answer that is found is checked with the shards
 like one of this router's own (deployments/result_cache.py).
 
-Redis is asked only where a trip to it takes a small part of what a search like this one has lately taken
-(`redis_wait_fraction`), and it is waited for no longer than that: whatever becomes of Redis, a search is not held up by more.
+Redis is waited for no longer than for a small part of what a search like this one has lately taken (`redis_wait_fraction`),
+and asked only where a trip to it takes half of that: whatever becomes of Redis, a search is not held up by more.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ KINDS_MAX = 256
 SMOOTHING = 0.2
 """Weight of the newest time in an average."""
 
+
+TRIPS_IN_A_WAIT = 2
+"""Redis has to be so much faster than it is waited for: else many waits would be in vain."""
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +84,7 @@ class LevelTwo:
         """The answer that a router has kept, to be checked; None where there is none, or asking is not worth it."""
         search_s = self._search_s.get(kind)
         wait_s = None if search_s is None else self._settings.redis_wait_fraction * search_s
-        if wait_s is not None and wait_s <= self._store.trip_s:
+        if wait_s is not None and wait_s <= TRIPS_IN_A_WAIT * self._store.trip_s:
             self._counts.l2_skipped += 1
             return None
         tag = tag_of(footprint)

@@ -30,7 +30,9 @@ class SearchedCluster(Protocol):
 
 
 class Question(NamedTuple):
-    """A body that was read. `shown`: what of a point the answer has; `write` makes the JSON of its points."""
+    """A body that was read. `shown`: what of a point was asked for, as it stood in the JSON; `write` makes the JSON of the
+    points that were found.
+    """
 
     request: SearchRequest
     shown: tuple[Any, ...]

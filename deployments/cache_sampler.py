@@ -56,7 +56,7 @@ class Sampler:
     async def _compare(
         self, entry: Entry, search: Callable[[], Awaitable[SearchAnswer]], write: Callable[[SearchAnswer], bytes]
     ) -> None:
-        kept, stamps = entry.points, dict(entry.stamps)
+        kept, stamps = entry.points, entry.stamps
         try:
             fresh = await search()
         except ShoalError:

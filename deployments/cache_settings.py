@@ -31,8 +31,8 @@ class CacheSettings(BaseModel):
     redis_retry_s: Annotated[float, Field(gt=0)] = 1.0
     """How long Redis is left alone after it failed."""
     redis_wait_fraction: Annotated[float, Field(gt=0)] = 0.25
-    """Of what a search takes: so long Redis is waited for, and it is asked where its trip is shorter. With Redis slow or gone,
-    p99 has to stay below 1.3 times that of a router without it.
+    """Of what a search takes: so long Redis is waited for, and asked only where its trip takes half of that. With Redis slow or
+    gone, p99 has to stay below 1.3 times that of a router without it.
     """
     redis_ttl_s: Annotated[float, Field(gt=0)] = 600.0
     redis_ttl_jitter_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.1

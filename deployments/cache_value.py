@@ -21,7 +21,7 @@ from cluster.requests import Footprint
 from deployments.cache_entry import Entry
 from deployments.cache_key import KEY_BYTES
 from shards.errors import ShoalError
-from shards.generations import STAMP_BYTES, Stamp
+from shards.generations import STAMP_BYTES
 from shards.messages import decode_hits
 
 MAGIC = b"SHC1"
@@ -47,11 +47,14 @@ class Poisoned(Exception):
 
 def encode_value(entry: Entry, tag: str, versions: Versions, secret: bytes) -> bytes:
     """The value's bytes."""
-    name = tag.encode()
-    head = _HEAD.pack(entry.key, *versions, len(name), len(entry.stamps), len(entry.points))
-    parts = {shard_id: entry.parts.get(shard_id, b"") for shard_id in entry.stamps}
-    shards = [_SHARD.pack(shard_id, stamp.encode(), len(parts[shard_id])) for shard_id, stamp in entry.stamps.items()]
-    body = b"".join([head, name, *shards, entry.points, *parts.values()])
+    name, stamps = tag.encode(), entry.stamps
+    head = _HEAD.pack(entry.key, *versions, len(name), len(stamps), len(entry.points))
+    bodies = entry.bodies or (b"",) * len(stamps)
+    shards = [
+        _SHARD.pack(shard_id, stamp.encode(), len(part))
+        for (shard_id, stamp), part in zip(stamps.items(), bodies, strict=True)
+    ]
+    body = b"".join([head, name, *shards, entry.points, *bodies])
     return MAGIC + _mac(body, secret) + body
 
 
@@ -67,24 +70,25 @@ def decode_value(value: bytes, key: bytes, tag: str, footprint: Footprint, secre
         at = _HEAD.size + tag_bytes
         if found_key != key or bytes(body[_HEAD.size : at]) != tag.encode():
             raise Poisoned("it is another key's")
-        stamps: dict[int, Stamp] = {}
-        lengths: dict[int, int] = {}
-        for _ in range(shard_count):
-            shard_id, stamp, part_bytes = _SHARD.unpack_from(body, at)
-            at += _SHARD.size
-            stamps[shard_id], lengths[shard_id] = Stamp(*_STAMP.unpack(stamp)), part_bytes
+        shards = [_SHARD.unpack_from(body, at + n * _SHARD.size) for n in range(shard_count)]
+        at += shard_count * _SHARD.size
         points, at = bytes(body[at : at + points_bytes]), at + points_bytes
-        parts: dict[int, bytes] = {}
-        for shard_id, length in lengths.items():
+        bodies: list[bytes] = []
+        for *_, length in shards:
             if length:
-                parts[shard_id] = bytes(body[at : at + length])
-                decode_hits(memoryview(parts[shard_id]))
+                bodies.append(bytes(body[at : at + length]))
+                decode_hits(memoryview(bodies[-1]))
                 at += length
     except (struct.error, ShoalError) as error:
         raise Poisoned(f"it can't be read: {error}") from None
-    if at != len(body) or stamps.keys() != {*footprint.shard_ids} or (parts and parts.keys() != stamps.keys()):
+    if (
+        at != len(body)
+        or [shard[0] for shard in shards] != [*footprint.shard_ids]
+        or len(bodies) not in (0, shard_count)
+    ):
         raise Poisoned("its lengths, or its shards, are not those of the question")
-    return Entry(key, footprint, points, stamps, parts, NEVER), Versions(*versions)
+    moments = tuple([number for _, stamp, _ in shards for number in _STAMP.unpack(stamp)])
+    return Entry(key, footprint, points, moments, tuple(bodies), NEVER), Versions(*versions)
 
 
 def _mac(body: bytes | memoryview, secret: bytes) -> bytes:

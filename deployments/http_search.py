@@ -184,7 +184,8 @@ def _question(context: HttpContext, request: Request, body: QueryBody) -> Questi
         (found_scores,) = scores_of(answer.hits, column.distance)
         return dump(scored_points(answer.hits[0], found_scores, *shown))
 
-    return Question(SearchRequest(vectors, *plan), shown, write, request.deadline_s(context.limits))
+    asked = body.with_payload, body.vectors_shown
+    return Question(SearchRequest(vectors, *plan), asked, write, request.deadline_s(context.limits))
 
 
 async def _searched(

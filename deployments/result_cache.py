@@ -39,6 +39,7 @@ from deployments.cache_settings import CacheSettings
 from deployments.http_coverage import coverage_json
 from shards.errors import DeadlineExceeded, NotFound, StaleEpoch
 
+FOOTPRINTS_MAX = 4096
 JOINS_MAX = 2
 """Searches of others that one request waits for: the one under way when it came, and the next."""
 
@@ -118,6 +119,7 @@ class ResultCache:
         self._level_one = LevelOne(settings.l1_bytes, self.counts)
         self._flights: dict[bytes, _Flight] = {}
         self._flight_count = 0
+        self._footprints: dict[Footprint, Footprint] = {}
         self._pressed_staleness_s = 0.0
 
     def __repr__(self) -> str:
@@ -145,7 +147,8 @@ class ResultCache:
         question = read()
         plan, vectors = question.request[1:], question.request.vectors
         key = canonical_key(arrival, plan, question.shown, vectors.tobytes())
-        asked = _Asked(arrival, raw, question, key, footprint_of(arrival.collection, question.request.filter))
+        footprint = self._shared(footprint_of(arrival.collection, question.request.filter))
+        asked = _Asked(arrival, raw, question, key, footprint)
         if directives.is_fresh:
             self.counts.bypassed += 1
             return (await self._search(asked, None)).answer
@@ -166,6 +169,12 @@ class ResultCache:
         if self._level_two is None:
             return cleared, None
         return cleared, await self._level_two.clear(None if collection is None else collection.uid, slot)
+
+    def _shared(self, footprint: Footprint) -> Footprint:
+        """The same footprint for all answers that have it: there are few, and many answers."""
+        if len(self._footprints) >= FOOTPRINTS_MAX:
+            self._footprints.clear()
+        return self._footprints.setdefault(footprint, footprint)
 
     def _sample(self, arrival: Arrival, entry: Entry, read: Callable[[], Question]) -> None:
         # Just now its caller may have no tokens left, or would get less width: then there is no sample.
@@ -248,7 +257,7 @@ class ResultCache:
         """Search the shards that moved, or all of them, and keep the answer if it may be kept."""
         asked_at = asyncio.get_running_loop().time()
         answer = None
-        if check is not None and len(check.moved) < len(check.entry.parts):
+        if check is not None and len(check.moved) < len(check.entry.bodies):
             asked_at = check.asked_at
             answer = await self._search_moved(asked, check)
         is_whole = answer is None

@@ -16,7 +16,7 @@ from shards.messages import encode_hits
 SECRET, KEY, TAG = b"s" * 32, bytes(range(32)), "17:" + "ab" * 16
 FOOTPRINT = Footprint(Asked(bytes(16), 3), (0, 5))
 PART = b"".join(encode_hits(no_hits(1), Stamp(1, 2, 3)))
-ENTRY = Entry(KEY, FOOTPRINT, b'[{"id":1}]', {0: Stamp(1, 2, 3), 5: Stamp(4, 5, 6)}, {0: PART, 5: PART}, 12.0)
+ENTRY = Entry(KEY, FOOTPRINT, b'[{"id":1}]', (1, 2, 3, 4, 5, 6), (PART, PART), 12.0)
 VERSIONS = Versions(1, 2, 3)
 
 
@@ -30,7 +30,7 @@ def test_it_comes_back_as_it_was_but_unchecked() -> None:
     assert entry.asked_at == NEVER
     entry.asked_at = ENTRY.asked_at
     assert entry == ENTRY
-    alone = Entry(KEY, Footprint(FOOTPRINT.asked, (5,)), b"[]", {5: Stamp(4, 5, 6)}, {}, NEVER)
+    alone = Entry(KEY, Footprint(FOOTPRINT.asked, (5,)), b"[]", (4, 5, 6), (), NEVER)
     assert decode_value(encode_value(alone, TAG, VERSIONS, SECRET), KEY, TAG, alone.footprint, SECRET)[0] == alone
 
 

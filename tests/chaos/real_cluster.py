@@ -136,14 +136,21 @@ class RealCluster:
             return int(self.insist(lambda: client.describe(collection))["segments_count"])
 
     def await_rest(self, collection: str, quiet_s: float) -> int:
-        """Wait until the number of segments has not changed for so long (PATIENCE_S at most); that number."""
+        """Wait until nothing is built and nothing has changed for so long (PATIENCE_S at most); the number of segments."""
         deadline = time.monotonic() + PATIENCE_S
-        count, since = self.segment_count(collection), time.monotonic()
+        seen, since = self._graphs_of(collection), time.monotonic()
         while time.monotonic() < min(deadline, since + quiet_s):
             time.sleep(POLL_S * 5)
-            if (now := self.segment_count(collection)) != count:
-                count, since = now, time.monotonic()
-        return count
+            now = self._graphs_of(collection)
+            if now != seen or now[2] != "green":
+                seen, since = now, time.monotonic()
+        return seen[0]
+
+    def _graphs_of(self, collection: str) -> tuple[int, int, str]:
+        """Segments, points in graphs, and "yellow" while something is built."""
+        with self.client() as client:
+            found = self.insist(lambda: client.describe(collection))
+        return int(found["segments_count"]), int(found["indexed_vectors_count"]), str(found["status"])
 
 
 def upsert_points(

@@ -20,7 +20,8 @@ K = 10
 HNSW = HnswSpec(m=4, ef_construction=24, ef_search=K)
 DROP_MAX = 0.005
 BATCH = 250
-QUIET_S = 3.0
+QUIET_S = 12.0
+"""Longer than a shard waits until it seals what is left after the last write (shards/upkeep.py): that changes recall."""
 CENTRES, SPREAD = 40, 0.3
 
 Floats = npt.NDArray[np.float32]

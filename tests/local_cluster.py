@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,22 @@ from shards.settings import ShardSettings
 
 SECRET = b"a secret of the tests"
 CLUSTER_ID = "test-cluster"
+
+
+def _goes_on(change: Callable[..., Awaitable[ClusterState]]) -> Callable[..., Awaitable[ClusterState]]:
+    """A change that ends although nobody waits for it any more, as the supervisor's do."""
+
+    @wraps(change)
+    async def whole(*arguments: Any, **named: Any) -> ClusterState:
+        task = asyncio.ensure_future(change(*arguments, **named))
+        _UNDER_WAY.add(task)
+        task.add_done_callback(_UNDER_WAY.discard)
+        return await asyncio.shield(task)
+
+    return whole
+
+
+_UNDER_WAY: set[asyncio.Future[ClusterState]] = set()
 
 
 class LocalCluster:
@@ -71,6 +88,7 @@ class LocalCluster:
                 await asyncio.wait_for(self._changed.wait(), timeout_s)
         return self._state()
 
+    @_goes_on
     async def create_collection(
         self, name: str, spec: CollectionSpec, shard_count: int | None, settings: Mapping[str, Any] | None = None
     ) -> ClusterState:
@@ -81,6 +99,7 @@ class LocalCluster:
         self.catalogue = catalogue.moved(uid, "ready")
         return self._bump()
 
+    @_goes_on
     async def delete_collection(self, name: str) -> ClusterState:
         state = self.catalogue.find_ready(name)
         self.catalogue = self.catalogue.moved(state.uid, "deleting").forgotten(state.uid)
@@ -88,6 +107,7 @@ class LocalCluster:
             await asyncio.to_thread(self.hosts[shard_id].drop_collection, state.uid)
         return self._bump()
 
+    @_goes_on
     async def recover_collection(self, item: CollectionState) -> ClusterState:
         old = self.catalogue.find(item.name)
         self.catalogue = recovering(self.catalogue, item)
@@ -111,6 +131,7 @@ class LocalCluster:
         self.catalogue = self.catalogue.with_settings(name, changes)
         return self._bump()
 
+    @_goes_on
     async def set_tenant_field(self, name: str, path: str, moves_points: bool = True) -> ClusterState:
         self.catalogue = self.catalogue.with_tenant_field(name, path, moves_points)
         state = self.catalogue.find_ready(name)

@@ -29,6 +29,14 @@ class Timings:
     elapsed_s: float = 0.0
     first_error: str = ""
 
+    def add(self, problem: str, latency_ms: float) -> None:
+        """One more request: answered, or with what went wrong."""
+        if problem:
+            self.errors += 1
+            self.first_error = self.first_error or problem
+        else:
+            self.latencies_ms.append(latency_ms)
+
     def percentile(self, percent: float) -> float:
         """In ms; NaN without an answer."""
         return float(np.percentile(self.latencies_ms, percent)) if self.latencies_ms else float("nan")
@@ -55,12 +63,34 @@ def run(url: str, send: Send, rate: float, seconds: float, connections: int) -> 
                 except (OSError, RuntimeError) as error:
                     problem = repr(error)
                 with lock:
-                    if problem:
-                        timings.errors += 1
-                        timings.first_error = timings.first_error or problem
-                    else:
-                        timings.latencies_ms.append((monotonic() - began - due) * 1000)
+                    timings.add(problem, (monotonic() - began - due) * 1000)
 
+    return _finish(timings, began, work, connections)
+
+
+def run_closed(url: str, send: Send, seconds: float, connections: int) -> Timings:
+    """Send for so long, each connection its next request as soon as the last one is answered; latencies count from
+    sending.
+    """
+    timings, lock, numbers = Timings(), threading.Lock(), count()
+    began = monotonic()
+
+    def work() -> None:
+        with Client(url) as client:
+            while (sent := monotonic()) < began + seconds:
+                problem = ""
+                try:
+                    send(client, next(numbers))
+                except (OSError, RuntimeError) as error:
+                    problem = repr(error)
+                with lock:
+                    timings.add(problem, (monotonic() - sent) * 1000)
+
+    return _finish(timings, began, work, connections)
+
+
+def _finish(timings: Timings, began: float, work: Callable[[], None], connections: int) -> Timings:
+    """What came of it when all connections have ended their work."""
     with ThreadPoolExecutor(connections) as pool:
         for future in [pool.submit(work) for _ in range(connections)]:
             future.result()

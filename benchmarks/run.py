@@ -2,9 +2,9 @@
 
     --part NAME     one part only, may be repeated: load, graphs, http, batch, cache, start, memory (in this order); the
                     engine's own parts run only when they are named: writes, churn, filters, million, phases, rebuild,
-                    slow-shard
+                    slow-shard, mixed
     --data NAME     one data set only, may be repeated: glove, clusters-384, clusters-1536
-    --write-s N     seconds of the part `writes` (default 600, 15 with --quick)
+    --write-s N     seconds of the parts `writes` and `mixed` (default 600, 15 with --quick)
     --quick         a tenth of the points, one short round of everything: to see that it runs, not to quote
     --scratch DIR   where data, graphs, clusters and results lie (default ./shoal-bench)
 
@@ -32,6 +32,7 @@ from benchmarks import (
     load_part,
     memory_part,
     million_part,
+    mixed_part,
     phases_part,
     rebuild_part,
     slow_shard_part,
@@ -60,6 +61,7 @@ ENGINE_PARTS: dict[str, Callable[[Bench], list[Row]]] = {
     "million": million_part.measure,
     "phases": phases_part.measure,
     "rebuild": rebuild_part.measure,
+    "mixed": mixed_part.measure,
     "slow-shard": slow_shard_part.measure,
 }
 ALL_PARTS = {**PARTS, **ENGINE_PARTS}

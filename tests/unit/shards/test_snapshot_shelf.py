@@ -217,3 +217,36 @@ def test_no_link_is_followed(tmp_path: Path) -> None:
         assert secret.read_bytes() == b"secret"
 
     run(tmp_path, steps)
+
+
+@pytest.mark.parametrize("at", ["before", "amid"])
+def test_of_discarding_and_adopting_one_gets_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+    """Removing goes on inside a folder that is renamed meanwhile: what is served would be emptied."""
+    shelf, target = SnapshotShelf(tmp_path), tmp_path / NEW_UID
+    names = {f"segments/{number}" for number in range(20)}
+    for name in names:
+        shelf_file = shelf.folder / "restored" / NEW_UID / name
+        shelf_file.parent.mkdir(parents=True, exist_ok=True)
+        shelf_file.write_bytes(b"x")
+    outcomes: list[bool] = []
+    step = "rename" if at == "before" else "unlink"
+    real = getattr(os, step)
+
+    def adopting(*arguments: Any, **options: Any) -> None:
+        monkeypatch.setattr(os, step, real)
+        if at == "amid":
+            real(*arguments, **options)
+        try:
+            shelf.adopt(NEW_UID, target)
+            outcomes.append(True)
+        except NotFound:
+            outcomes.append(False)
+        if at == "before":
+            real(*arguments, **options)
+
+    monkeypatch.setattr(os, step, adopting)
+    shelf.discard(NEW_UID)
+    assert outcomes == [at == "before"]
+    kept = {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()}
+    assert kept == (names if at == "before" else set())
+    assert list((shelf.folder / "restored").iterdir()) == []

@@ -104,7 +104,7 @@ class SnapshotRecovery(Snapshots):
         await self._catalogue.recover_collection(item, deadline_s)
 
     async def _discard(self, content: SnapshotContent, uid: str) -> None:
-        await self._clean_up(Kind.SNAPSHOT_DISCARD, content.shard_map.shard_ids, {"uid": uid})
+        await self._clean_up(Kind.SNAPSHOT_DISCARD, [content.shard_map.shard_ids], {"uid": uid})
 
     def _shard_ids(self) -> list[int]:
         return [shard.shard_id for shard in self._shards.state().shards]

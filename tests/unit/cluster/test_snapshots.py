@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import uvloop
 
+from cluster import snapshots
 from cluster.aliases import CreateAlias
 from cluster.coordinator import Coordinator
 from cluster.requests import ScrollRequest, Selection
@@ -24,6 +25,7 @@ from shards.field_schema import FieldSchema
 from shards.filters.indexes import FieldKind
 from shards.point_ids import key_array
 from shards.schema import CollectionSpec, VectorSpec
+from shards.wire import Kind
 from tests.local_cluster import LocalCluster
 from tests.shard_story import flip_byte
 
@@ -272,3 +274,33 @@ def test_a_part_that_can_t_be_taken_leaves_no_snapshot(tmp_path: Path) -> None:
         assert not files(tmp_path, "*/snapshots/*/*/snapshot.json")
 
     run(tmp_path, steps, patience_s=0.5)
+
+
+def test_a_lead_that_goes_when_it_has_the_description_leaves_no_half_of_a_snapshot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots, "CLEAN_UP_S", 2.0)
+
+    async def steps(cluster: LocalCluster, coordinator: Coordinator) -> None:
+        before = await everything(coordinator)
+        lead = coordinator.collection("things").shard_map.shard_ids[0]
+        real = coordinator.snapshots._ask_same
+
+        async def stop_lead(kind: Kind, shard_ids: Any, head: Any, deadline_s: float) -> Any:
+            answer = await real(kind, shard_ids, head, deadline_s)
+            if kind is Kind.SNAPSHOT_SEAL and lead in shard_ids:
+                await asyncio.to_thread(cluster.stop_shard, lead)
+                raise ShardUnavailable("it went before its answer came")
+            return answer
+
+        with monkeypatch.context() as patched:
+            patched.setattr(coordinator.snapshots, "_ask_same", stop_lead)
+            with pytest.raises(ShardUnavailable):
+                await coordinator.snapshots.create("things", WAIT_S)
+        await asyncio.to_thread(cluster.start_shard, lead)
+        await coordinator.catalogue.refresh()
+        (kept,) = await coordinator.snapshots.list_all(WAIT_S)
+        await coordinator.snapshots.recover(of("copy"), kept.content.name, WAIT_S)
+        assert await everything(coordinator, "copy") == before
+
+    run(tmp_path, steps, patience_s=2.0)

@@ -16,7 +16,8 @@ from cluster import snapshots
 from cluster.aliases import CreateAlias
 from cluster.coordinator import Coordinator
 from cluster.requests import ScrollRequest, Selection
-from cluster.snapshot_model import SnapshotDescription
+from cluster.snapshot_archive import END, ArchiveReader, encode_content, header, padding
+from cluster.snapshot_model import SnapshotContent, SnapshotDescription, entries
 from cluster.snapshot_recovery import Recovery
 from shards.batch import make_batch
 from shards.distance import Distance
@@ -261,6 +262,61 @@ def test_a_shard_that_goes_amid_a_recovery_leaves_the_collection(
         assert leftovers(tmp_path) == []
 
     run(tmp_path, steps, patience_s=2.0)
+
+
+def unpacked(data: bytes) -> tuple[SnapshotContent, dict[str, bytes]]:
+    reader, found = ArchiveReader(), {}
+    for piece in reader.feed(data):
+        found[piece.entry.name] = found.get(piece.entry.name, b"") + piece.content
+    assert reader.content is not None
+    return reader.content, found
+
+
+def packed(content: SnapshotContent, found: dict[str, bytes]) -> bytes:
+    """A file of these entries, with the lengths that they have."""
+    parts = []
+    for part in content.parts:
+        prefix = f"shard-{part.shard_id}/"
+        own = {name.removeprefix(prefix): len(data) for name, data in found.items() if name.startswith(prefix)}
+        parts.append(part.model_copy(update={"files": own}))
+    content = content.model_copy(update={"parts": tuple(parts)})
+    pieces = [encode_content(content)]
+    for entry in entries(content):
+        pieces += [header(entry.name, entry.byte_count), found[entry.name], padding(entry.byte_count)]
+    return b"".join([*pieces, END])
+
+
+def test_exchanged_parts_and_those_of_another_collection_are_refused(tmp_path: Path) -> None:
+    async def steps(cluster: LocalCluster, coordinator: Coordinator) -> None:
+        await coordinator.create_collection("other", SPEC, 2, WAIT_S, {})
+        for start in (500, 520):  # as many writes as `things` has, each on both shards
+            batch = make_batch(key_array(range(start, start + 20)), VECTORS[:20], [b"{}"] * 20)
+            await coordinator.upsert("other", batch, WAIT_S)
+        await coordinator.upsert("things", make_batch(key_array(range(20)), VECTORS[:20], [b"{}"] * 20), WAIT_S)
+        content, mine = unpacked(await file_of(coordinator, await coordinator.snapshots.create("things", WAIT_S)))
+        others = unpacked(await file_of(coordinator, await coordinator.snapshots.create("other", WAIT_S)))
+        first, second = content.parts
+        of_other = {**mine, **{name: data for name, data in others[1].items() if name.startswith("shard-1/")}}
+        of_other = {name: data for name, data in of_other.items() if name in others[1] or name.startswith("shard-0/")}
+        lsn_of_other = second.model_copy(update={"last_lsn": others[0].parts[1].last_lsn})
+        exchanged = {f"shard-{1 - int(name[6])}{name[7:]}": data for name, data in mine.items()}
+        lsns_exchanged = (
+            first.model_copy(update={"last_lsn": second.last_lsn}),
+            second.model_copy(update={"last_lsn": first.last_lsn}),
+        )
+        for parts, found, words in (
+            ((first, lsn_of_other), of_other, "part of shard 1 .* another uid, name"),
+            (lsns_exchanged, exchanged, "part of shard 0 .* another shard id$"),
+        ):
+            data = packed(content.model_copy(update={"parts": parts}), found)
+            with pytest.raises(DamagedSnapshot, match=words):
+                await coordinator.snapshots.recover_archive(of("copy"), chunks(data), WAIT_S)
+        assert "copy" not in coordinator.state.collections
+        assert leftovers(tmp_path) == []
+        await coordinator.snapshots.recover_archive(of("copy"), chunks(packed(content, mine)), WAIT_S)
+        assert await everything(coordinator, "copy") == await everything(coordinator)
+
+    run(tmp_path, steps)
 
 
 def test_a_part_that_can_t_be_taken_leaves_no_snapshot(tmp_path: Path) -> None:

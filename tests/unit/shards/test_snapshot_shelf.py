@@ -27,6 +27,7 @@ from tests.shard_story import Story, flip_byte, sealed_and_tail
 NEW_UID = "fedcba9876543210" * 2
 PART = PartName(UID, "one")
 HEAD = PART._asdict()
+SHARD_ID = 7
 
 
 class Shard:
@@ -36,7 +37,7 @@ class Shard:
         self.story = Story(folder / UID)
         sealed_and_tail(self.story)
         self.shelf = SnapshotShelf(folder)
-        self.requests = SnapshotRequests(self.shelf, threads)
+        self.requests = SnapshotRequests(self.shelf, threads, SHARD_ID)
         self.threads = threads
 
     async def ask(self, kind: Kind, head: Any, piece: bytes | None = None) -> bytes:
@@ -116,6 +117,7 @@ def test_a_part_is_restored_as_another_collection(tmp_path: Path) -> None:
         for _ in range(2):
             restored = json.loads(await shard.ask(Kind.SNAPSHOT_RESTORE, {"uid": NEW_UID, "source": HEAD}))
             assert restored["last_lsn"] == taken["last_lsn"]
+            assert (restored["name"], restored["uid"], restored["shard_id"]) == ("one", UID, SHARD_ID)
         check_restored(shard, tmp_path)
 
     run(tmp_path, steps)

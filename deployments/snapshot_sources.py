@@ -3,7 +3,8 @@
 Whoever may recover names the location, so nothing about it is trusted. A file has to lie inside the folder of
 `snapshots.folder` once every link is followed, and to be a plain one; a refusal says the same of a file that is elsewhere
 and of one that is not there. An address is fetched only where it begins with one of `snapshots.url_prefixes` (host and
-port compared whole), without following redirections. Both are read in pieces.
+port compared whole, the path by its segments, and nothing in it that servers read in several ways), without following
+redirections. Both are read in pieces.
 """
 
 from __future__ import annotations
@@ -124,10 +125,14 @@ def _file(url: SplitResult, path: str, folder: Path | None) -> FileSource:
 
 
 def _begins_with(url: SplitResult, path: str, prefix: str) -> bool:
+    """`path`: the address' own, unquoted once."""
     allowed = urlsplit(prefix)
     if (url.scheme, url.netloc.lower()) != (allowed.scheme, allowed.netloc.lower()) or "@" in url.netloc:
         return False
-    return ".." not in path.split("/") and path.startswith(allowed.path)
+    if "\\" in path or "%" in path or any(segment.startswith("..") for segment in path.split("/")):
+        return False  # `%2e`, `..;` and `..\\` lead upwards on some servers
+    folder = unquote(allowed.path)
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
 
 
 async def _pieces(read: Callable[[int], bytes]) -> AsyncIterator[bytes]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from deployments.snapshot_settings import SnapshotSettings
 from deployments.snapshot_sources import FileSource, NamedSource, UrlSource, source_of
@@ -32,7 +33,8 @@ def settings(tmp_path: Path) -> SnapshotSettings:
     (root / "circle").symlink_to(root / "circle")
     os.mkfifo(root / "pipe")
     return SnapshotSettings(
-        folder=root, url_prefixes=("https://snapshots.example.org:8080/of/", "http://127.0.0.1:1")
+        folder=root,
+        url_prefixes=("https://snapshots.example.org:8080/of/", "http://127.0.0.1:1", "http://127.0.0.1:2/a%20b"),
     )
 
 
@@ -106,6 +108,9 @@ def test_a_file_that_becomes_a_link_is_not_followed(settings: SnapshotSettings, 
         *("https://snapshots.example.org:8080.evil.org/of/x", "https://snapshots.example.org:8080/off/x"),
         *("https://snapshots.example.org:8080@evil.org/of/x", "https://evil@snapshots.example.org:8080/of/x"),
         *("https://snapshots.example.org:8080/of/../x", "https://snapshots.example.org:8080/of/%2e%2e/x"),
+        *("http://127.0.0.1:1/%252e%252e/x", "http://127.0.0.1:1/x%255cy", "http://127.0.0.1:1/..%5cx"),
+        *("http://127.0.0.1:1/..;/x", "http://127.0.0.1:1/a\\b", "http://127.0.0.1:1/a/..b/x"),
+        *("http://127.0.0.1:2/a%20bc", "http://127.0.0.1:2/a", "http://127.0.0.1:2/a%2520b/x"),
         *("http://127.0.0.1:11/x", "http://127.0.0.1/x", "http://169.254.169.254/latest", "http://[::1", "http://"),
         *("http://127.0.0.1:1/a b", "http://127.0.0.1:1/\r\nx: y", "ftp://127.0.0.1:1/x", "gopher://x", "x:"),
     ],
@@ -113,6 +118,46 @@ def test_a_file_that_becomes_a_link_is_not_followed(settings: SnapshotSettings, 
 def test_no_other_address_is_called(settings: SnapshotSettings, location: str) -> None:
     with pytest.raises(InvalidRequest):
         source_of(location, None, settings)
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        *(
+            "http://127.0.0.1:1",
+            "http://127.0.0.1:1/",
+            "http://127.0.0.1:1/a/.b/x%20y?z=..%2f",
+            "HTTP://127.0.0.1:1/x",
+        ),
+        *("http://127.0.0.1:2/a%20b", "http://127.0.0.1:2/a%20b/x", "https://SNAPSHOTS.example.org:8080/of/x"),
+    ],
+)
+def test_what_a_prefix_holds_may_be_called(settings: SnapshotSettings, location: str) -> None:
+    assert isinstance(source_of(location, None, settings), UrlSource)
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        *(
+            "",
+            "host",
+            "host:80/x",
+            "//host/x",
+            "/x",
+            "ftp://host/",
+            "file:///x",
+            "http://",
+            "http:///x",
+            "http://:80/",
+        ),
+        *("http://user@host/", "http://a:b@host/", "http://host/x?file=", "http://host/?", "http://host/#x"),
+        *("http://host:port/", "http://host:99999/", "http://[::1/", "http://host/a\\b", "http://h\u0130st/"),
+    ],
+)
+def test_a_prefix_says_a_whole_server(prefix: str) -> None:
+    with pytest.raises(ValidationError, match="url_prefixes"):
+        SnapshotSettings(url_prefixes=(prefix,))
 
 
 def test_none_is_called_by_default() -> None:

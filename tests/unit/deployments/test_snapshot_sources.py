@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ import pytest
 from pydantic import ValidationError
 
 from deployments.snapshot_settings import SnapshotSettings
-from deployments.snapshot_sources import FileSource, NamedSource, UrlSource, source_of
-from shards.errors import InvalidRequest, ShoalError, Unavailable
+from deployments.snapshot_sources import FileSource, NamedSource, UrlSource, source_of, within
+from shards.errors import DeadlineExceeded, InvalidRequest, ShoalError, Unavailable
 
 DATA = os.urandom(2_500_000)
 
@@ -172,7 +173,9 @@ def test_a_key_that_would_be_more_than_a_header_is_refused(settings: SnapshotSet
 
 
 class Server(BaseHTTPRequestHandler):
-    """Gives DATA for `/of/good` to whoever has the key; `/of/moved` leads away, `/of/short` ends too early."""
+    """Gives DATA for `/of/good` to whoever has the key; `/of/moved` leads away, `/of/short` ends too early, `/of/crumbs` comes
+    byte by byte, `/of/silent` not at all, and `/of/mute` has not even a head; these three until the client goes.
+    """
 
     asked: list[str]
 
@@ -183,9 +186,20 @@ class Server(BaseHTTPRequestHandler):
             self.send_header("location", "/of/good")
             self.end_headers()
             return
+        if self.path == "/of/mute":
+            self.rfile.read(1)
+            return
         self.send_response(200 if self.headers["api-key"] == "k" else 403)
         self.send_header("content-length", str(len(DATA)))
         self.end_headers()
+        if self.path == "/of/silent":
+            self.rfile.read(1)
+            return
+        if self.path == "/of/crumbs":
+            with suppress(OSError):
+                while not threading.Event().wait(0.02):
+                    self.wfile.write(b"x")
+            return
         self.wfile.write(DATA[:1000] if self.path == "/of/short" else DATA)
 
     def log_message(self, *_: Any) -> None:
@@ -228,6 +242,29 @@ def test_what_goes_wrong_there_is_told(
     with pytest.raises(error, match=words):
         fetch(origin, path, key)
     assert Server.asked == [path], "a redirection is not followed"
+
+
+@pytest.mark.parametrize("path", ["/of/crumbs", "/of/silent", "/of/mute"])
+def test_who_gives_out_too_slowly_is_left(origin: str, path: str) -> None:
+    source = source_of(origin + path, "k", SnapshotSettings(url_prefixes=(origin,)))
+    assert isinstance(source, UrlSource)
+
+    async def whole() -> None:
+        async for piece in within(source.chunks(), 0.5):
+            assert set(piece) == set(b"x")
+
+    with pytest.raises(DeadlineExceeded, match=r"within 0\.5 s"):
+        asyncio.run(whole())
+
+
+def test_what_comes_in_time_is_not_changed(origin: str) -> None:
+    source = source_of(origin + "/of/good", "k", SnapshotSettings(url_prefixes=(origin,)))
+    assert isinstance(source, UrlSource)
+
+    async def whole() -> bytes:
+        return b"".join([piece async for piece in within(source.chunks(), 60.0)])
+
+    assert asyncio.run(whole()) == DATA
 
 
 def test_settings_from_the_environment_are_blank_separated() -> None:

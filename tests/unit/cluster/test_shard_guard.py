@@ -164,6 +164,26 @@ def test_late_answers_open_it(run: Callable[[Scenario], None], monkeypatch: pyte
     run(scenario)
 
 
+def test_slow_queries_that_end_together_show_nothing_where_others_are_answered(
+    run: Callable[[Scenario], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(client: ShardClient, service: FakeService) -> None:
+        monkeypatch.setattr("cluster.shard_client.TIMEOUT_COUNTS_S", 0.001)
+        monkeypatch.setattr(shard_guard, "PROBE_S", DEADLINE_S)
+        service.is_silent = True
+        slow = [asyncio.create_task(client.call(Kind.SEARCH, [], 0.2)) for _ in range(30)]
+        await until(lambda: service.asked.count(Kind.SEARCH) == 30)
+        await asyncio.sleep(2 * shard_guard.TIMER_ERROR_S)
+        service.is_silent = False
+        await client.call(Kind.COUNT, [], DEADLINE_S)
+        service.is_silent = True
+        for late in await asyncio.gather(*slow, return_exceptions=True):
+            assert isinstance(late, TimeoutError)
+        assert client.guard.status()[:3] == (BreakerState.CLOSED, 0, 0.0)
+
+    run(scenario)
+
+
 def test_a_restarted_shard_has_a_clean_record(run: Callable[[Scenario], None]) -> None:
     async def scenario(client: ShardClient, service: FakeService) -> None:
         service.is_silent = True

@@ -126,6 +126,7 @@ class ShardGuard:
         """Another process answers from now on, or none."""
         self._stop()
         self._breaker.reset()
+        self._watch_if_busy()
 
     # Inside
 
@@ -181,8 +182,14 @@ class ShardGuard:
         self._breaker.on_probe(is_healthy, _now())
         if self._breaker.is_closed:
             log.warning("the breaker of %s closed: probes were healthy", self._name)
+            self._watch_if_busy()
         else:
             self._plan(self._breaker.next_probe_in_s(_now()))
+
+    def _watch_if_busy(self) -> None:
+        """Nobody calls `on_busy` where requests are open already: repeated ones, or such as wait to hear a refusal."""
+        if self._client.open_count:
+            self.on_busy()
 
     def _plan(self, wait_s: float) -> None:
         if self._timer is not None:

@@ -1,0 +1,124 @@
+"""One search for all who ask the same at once, also where its answer can't be kept: under load, and where it fails."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from deployments.cache_question import Answer
+from deployments.result_cache import ResultCache
+from tests.unit.deployments.shards_with_stamps import NumberShards, arrival, question
+from tests.unit.deployments.test_result_cache import held_back, run, settle
+
+FULL, NARROW = None, 48
+
+
+async def ask(
+    shards: NumberShards, cache: ResultCache, width: int | None = NARROW, body: bytes = b"1", **more: Any
+) -> Answer:
+    return await cache.answer(arrival(shards, body, **more), lambda: question(body, narrow_ef=width))
+
+
+def said(answer: Answer) -> dict[str, Any]:
+    return orjson.loads(answer.shoal)  # type: ignore[no-any-return]
+
+
+def test_less_width_is_searched_once_for_all_who_ask_at_once_and_not_kept() -> None:
+    async def steps(shards: NumberShards, cache: ResultCache) -> None:
+        may_go = await held_back(shards)
+        asking = [asyncio.create_task(ask(shards, cache)) for _ in range(20)]
+        await settle()
+        may_go.set()
+        answers = await asyncio.gather(*asking)
+        assert {one.points for one in answers} == {b"[0,0,0]"}
+        assert all(said(one)["degraded"] == ["ef"] for one in answers)
+        assert shards.widths == [NARROW]
+        assert (cache.counts.misses, cache.counts.hits_l1, cache.counts.l1_entries) == (1, 19, 0)
+        assert "cached" not in said(await ask(shards, cache))
+        assert "degraded" not in said(await ask(shards, cache, FULL))
+        assert shards.widths == [NARROW, NARROW, FULL]
+
+    run(steps)
+
+
+def test_who_comes_after_a_write_does_not_get_less_width_from_before_it() -> None:
+    async def steps(shards: NumberShards, cache: ResultCache) -> None:
+        may_go = await held_back(shards)
+        early = asyncio.create_task(ask(shards, cache))
+        await settle()
+        await shards.write(0)
+        late = [asyncio.create_task(ask(shards, cache)) for _ in range(20)]
+        await settle()
+        shards.turns = lambda: 3
+        may_go.set()
+        assert (await early).points == b"[0,0,0]"
+        assert {one.points for one in await asyncio.gather(*late)} == {b"[1,0,0]"}
+        assert len(shards.searches) == 2
+
+    run(steps)
+
+
+def test_who_gets_full_width_takes_no_less_from_others_and_the_other_way_round() -> None:
+    async def steps(shards: NumberShards, cache: ResultCache) -> None:
+        may_go = await held_back(shards)
+        asking = [asyncio.create_task(ask(shards, cache, width)) for width in (NARROW, FULL, FULL, NARROW)]
+        await settle()
+        may_go.set()
+        answers = await asyncio.gather(*asking)
+        assert ["degraded" in said(one) for one in answers] == [True, False, False, True]
+        assert shards.widths == [NARROW, FULL]
+
+    run(steps)
+
+
+def test_what_is_kept_in_full_is_found_under_load_in_any_spelling_and_searched_where_it_moved() -> None:
+    async def steps(shards: NumberShards, cache: ResultCache) -> None:
+        await ask(shards, cache, FULL)
+        for body in (b"1", b" 1", b"1.0"):
+            assert said(await ask(shards, cache, body=body))["cached"] == "l1"
+        assert shards.widths == [FULL]
+        await shards.write(1)
+        moved = await ask(shards, cache, body=b"1 ")
+        assert moved.points == b"[0,1,0]"
+        assert (said(moved)["cached"], said(moved)["degraded"]) == ("shard", ["ef"])
+        assert shards.searches[1:] == [(1,)]
+        again = said(await ask(shards, cache, FULL))
+        assert again["cached"] == "shard", "the part of less width was not kept"
+        assert "degraded" not in again
+        assert shards.widths == [FULL, NARROW, FULL]
+
+    run(steps)
+
+
+def test_no_cache_gets_less_width_too_and_replaces_nothing() -> None:
+    async def steps(shards: NumberShards, cache: ResultCache) -> None:
+        await ask(shards, cache, FULL)
+        fresh = await ask(shards, cache, headers=[(b"cache-control", b"no-cache")])
+        assert said(fresh) == {"coverage": 1.0, "degraded": ["ef"]}
+        assert said(await ask(shards, cache, FULL))["cached"] == "l1"
+
+    run(steps)
+
+
+def test_an_answer_that_cannot_be_kept_is_shared_all_the_same() -> None:
+    async def steps(shards: NumberShards, cache: ResultCache) -> None:
+        may_go = await held_back(shards)
+        shards.turns = lambda: 3
+        real = shards.search
+
+        async def refetched(*args: Any) -> Any:
+            answer = await real(*args)
+            return replace(answer, origins=())
+
+        shards.search = refetched  # type: ignore[method-assign]
+        asking = [asyncio.create_task(ask(shards, cache, FULL)) for _ in range(20)]
+        await settle()
+        may_go.set()
+        assert {one.shoal for one in await asyncio.gather(*asking)} == {b'{"coverage":1.0}'}
+        assert len(shards.searches) == 2, "who came when the first had begun can't check it, and shares the next"
+        assert cache.counts.l1_entries == 0
+
+    run(steps)

@@ -30,7 +30,7 @@ class Flight:
         self.number = number
         self.found: Found | None = None
         self.was_given_up = False
-        """Whoever searched went away: nothing is known of the answer."""
+        """Whoever searched went away, or had no more time: that tells nothing of the answer, and the next one searches."""
         self.done = asyncio.Event()
 
     def answer_for(self, arrived_at_flight: int) -> Answer | None:

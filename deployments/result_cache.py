@@ -220,7 +220,7 @@ class ResultCache:
                 return check.answer
             flight.found = await self._search(asked, check)
             return self._counted(asked, flight.found)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, DeadlineExceeded):
             flight.was_given_up = True
             raise
         finally:

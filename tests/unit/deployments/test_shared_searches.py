@@ -10,6 +10,7 @@ import orjson
 
 from deployments.cache_question import Answer
 from deployments.result_cache import ResultCache
+from shards.errors import DeadlineExceeded
 from tests.unit.deployments.shards_with_stamps import NumberShards, arrival, question
 from tests.unit.deployments.test_result_cache import held_back, run, settle
 
@@ -120,5 +121,37 @@ def test_an_answer_that_cannot_be_kept_is_shared_all_the_same() -> None:
         assert {one.shoal for one in await asyncio.gather(*asking)} == {b'{"coverage":1.0}'}
         assert len(shards.searches) == 2, "who came when the first had begun can't check it, and shares the next"
         assert cache.counts.l1_entries == 0
+
+    run(steps)
+
+
+def test_who_runs_out_of_time_leaves_one_search_behind_not_a_herd() -> None:
+    async def steps(shards: NumberShards, cache: ResultCache) -> None:
+        may_go = await held_back(shards)
+        real, under_way, most = shards.search, 0, 0
+
+        async def search(about: Any, request: Any, deadline_s: float) -> Any:
+            nonlocal under_way, most
+            under_way += 1
+            most = max(most, under_way)
+            try:
+                if deadline_s < 1.0:
+                    await asyncio.sleep(0)
+                    raise DeadlineExceeded("its own time is over")
+                return await real(about, request, deadline_s)
+            finally:
+                under_way -= 1
+
+        shards.search = search  # type: ignore[method-assign]
+        short = [
+            asyncio.create_task(cache.answer(arrival(shards), lambda: question(deadline_s=0.5))) for _ in range(3)
+        ]
+        rest = [asyncio.create_task(ask(shards, cache, FULL)) for _ in range(20)]
+        late = await asyncio.gather(*short, return_exceptions=True)
+        assert all(isinstance(one, DeadlineExceeded) for one in late)
+        await settle()
+        may_go.set()
+        assert {one.points for one in await asyncio.gather(*rest)} == {b"[0,0,0]"}
+        assert most == 1
 
     run(steps)

@@ -29,9 +29,11 @@ from typing import NamedTuple
 from cluster.cached_reads import footprint_of
 from cluster.requests import Footprint, SearchAnswer, SearchRequest
 from cluster.scope import Scope
+from cluster.shard_calls import countdown
 from cluster.slots import slot_of_name
 from cluster.state import CollectionState
 from deployments.cache_counts import CacheCounts, Level
+from deployments.cache_deadline import TimeLeft
 from deployments.cache_entry import Entry, entry_of
 from deployments.cache_flight import Flight, Found
 from deployments.cache_key import Arrival, Directives, canonical_key, directives_of, raw_key
@@ -56,6 +58,7 @@ class _Asked(NamedTuple):
     directives: Directives
     arrived_at_flight: int
     question: Question
+    time: TimeLeft
     key: bytes
     footprint: Footprint
 
@@ -127,10 +130,11 @@ class ResultCache:
                     self._sample(arrival, check.entry, read)
                 return check.answer
         question = read()
+        time = TimeLeft(question.deadline_s, countdown(question.deadline_s))
         plan, vectors = question.request[1:], question.request.vectors
         key = canonical_key(arrival, plan, question.shown, vectors.tobytes())
         footprint = self._shared(footprint_of(arrival.collection, question.request.filter))
-        asked = _Asked(arrival, raw, directives, arrived_at_flight, question, key, footprint)
+        asked = _Asked(arrival, raw, directives, arrived_at_flight, question, time, key, footprint)
         if directives.is_fresh:
             self.counts.bypassed += 1
             return (await self._search(asked, None)).answer
@@ -181,6 +185,10 @@ class ResultCache:
         self._count_hit(entry.footprint, level)
         return _Check(entry, Answer(entry.points, entry.shoal(level)), (), now)
 
+    async def _check_in_time(self, asked: _Asked, entry: Entry, level: Level = "l1") -> _Check:
+        async with asked.time.limits("what the shards say of a kept answer"):
+            return await self._check(entry, asked.directives, level)
+
     async def _join_or_lead(self, asked: _Asked, check: _Check | None) -> Answer:
         """Wait for whoever searches for the same, or search. One whose flights bring nothing goes on alone."""
         joined = 0
@@ -189,7 +197,8 @@ class ResultCache:
             if flight is None:
                 return await self._lead(asked, check)
             self.counts.shared_searches += 1
-            asked = await _wait(flight, asked)
+            async with asked.time.limits("the answer to the same query, asked before,"):
+                await flight.done.wait()
             if flight.was_given_up:
                 continue
             joined += 1
@@ -203,7 +212,7 @@ class ResultCache:
                 self._count_hit(asked.footprint, "l1")
                 return answer
             if found.entry is not None:
-                newest = await self._check(found.entry, asked.directives)
+                newest = await self._check_in_time(asked, found.entry)
                 if newest.answer is not None:
                     return _narrowed(newest.answer) if found.is_narrowed else newest.answer
                 check = check if found.is_narrowed else newest
@@ -234,13 +243,13 @@ class ResultCache:
             if check is not None and entry is check.entry:
                 return check
             self._level_one.link(entry, asked.raw)
-            return await self._check(entry, asked.directives)
+            return await self._check_in_time(asked, entry)
         if check is not None or self._level_two is None:
             return check
-        entry = await self._level_two.find(asked.key, asked.footprint, asked.kind)
+        entry = await self._level_two.find(asked.key, asked.footprint, asked.kind, asked.time.left_s())
         if entry is None:
             return None
-        check = await self._check(entry, asked.directives, "l2")
+        check = await self._check_in_time(asked, entry, "l2")
         if check.answer is not None:
             self._level_one.put(entry, asked.raw)
         return check
@@ -254,7 +263,7 @@ class ResultCache:
             answer = await self._search_moved(asked, request, check)
         is_whole = answer is None
         if answer is None:
-            answer = await self._cluster.search(asked.scope, request, question.deadline_s)
+            answer = await self._cluster.search(asked.scope, request, asked.time.search_s())
             if self._level_two is not None:
                 self._level_two.observe(asked.kind, asyncio.get_running_loop().time() - asked_at)
         points = question.write(answer)
@@ -277,7 +286,7 @@ class ResultCache:
         entry, moved = check.entry, check.moved
         kept = {shard_id: body for shard_id, body in entry.parts.items() if shard_id not in moved}
         try:
-            answer = await self._cluster.search_moved(asked.scope, request, kept, moved, asked.question.deadline_s)
+            answer = await self._cluster.search_moved(asked.scope, request, kept, moved, asked.time.search_s())
         except (StaleEpoch, NotFound):
             return None
         self.counts.moved_shards += len(moved)
@@ -302,16 +311,3 @@ def _narrowed(answer: Answer) -> Answer:
 
 def _scope(arrival: Arrival) -> Scope:
     return Scope(arrival.collection.name, arrival.collection.uid, arrival.tenants)
-
-
-async def _wait(flight: Flight, asked: _Asked) -> _Asked:
-    """Wait for a flight's end; what is asked, with the time that is left for it."""
-    clock, question = asyncio.get_running_loop().time, asked.question
-    give_up_at = clock() + question.deadline_s
-    try:
-        async with asyncio.timeout_at(give_up_at):
-            await flight.done.wait()
-    except TimeoutError:
-        waited_s = question.deadline_s
-        raise DeadlineExceeded(f"the same query, asked before, did not come back within {waited_s:.3g} s") from None
-    return asked._replace(question=question._replace(deadline_s=max(0.001, give_up_at - clock())))

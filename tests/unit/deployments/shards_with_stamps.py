@@ -48,6 +48,8 @@ class NumberShards:
         """The shards that each search asked."""
         self.widths: list[int | None] = []
         """The width of each search."""
+        self.deadlines_s: list[float] = []
+        """What each search was given."""
         self.scopes: list[Named] = []
         """What each search was held to."""
         self.probes = 0
@@ -79,6 +81,7 @@ class NumberShards:
     async def search(self, about: Named, request: SearchRequest, deadline_s: float) -> SearchAnswer:
         self.scopes.append(about)
         self.widths.append(request.ef)
+        self.deadlines_s.append(deadline_s)
         return await self._search(range(len(self.numbers)), {})
 
     async def search_moved(
@@ -91,6 +94,7 @@ class NumberShards:
     ) -> SearchAnswer:
         self.scopes.append(about)
         self.widths.append(request.ef)
+        self.deadlines_s.append(deadline_s)
         if {*kept, *moved} != {*range(len(self.numbers))}:
             raise StaleEpoch("other shards")
         return await self._search(moved, kept)

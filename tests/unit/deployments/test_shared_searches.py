@@ -7,11 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import orjson
+import pytest
 
+from deployments import result_cache
+from deployments.cache_deadline import TimeLeft
 from deployments.cache_question import Answer
 from deployments.result_cache import ResultCache
 from shards.errors import DeadlineExceeded
-from tests.unit.deployments.shards_with_stamps import NumberShards, arrival, question
+from tests.unit.deployments.shards_with_stamps import DEADLINE_S, NumberShards, arrival, question
 from tests.unit.deployments.test_result_cache import held_back, run, settle
 
 FULL, NARROW = None, 48
@@ -153,5 +156,44 @@ def test_who_runs_out_of_time_leaves_one_search_behind_not_a_herd() -> None:
         may_go.set()
         assert {one.points for one in await asyncio.gather(*rest)} == {b"[0,0,0]"}
         assert most == 1
+
+    run(steps)
+
+
+@pytest.mark.parametrize(
+    ("left_s", "search_s"), [(30.0, 30.0), (29.99, 30.0), (29.6, 29.7), (15.0, 15.0), (0.001, 0.3), (31.0, 30.0)]
+)
+def test_a_search_is_given_the_whole_deadline_or_in_steps_what_is_left(left_s: float, search_s: float) -> None:
+    assert TimeLeft(30.0, lambda: left_s).search_s() == pytest.approx(search_s, abs=1e-9)
+
+
+def test_who_has_waited_has_less_time_to_search(monkeypatch: pytest.MonkeyPatch) -> None:
+    left_s = DEADLINE_S
+    monkeypatch.setattr(result_cache, "countdown", lambda _: lambda: left_s)
+
+    async def steps(shards: NumberShards, cache: ResultCache) -> None:
+        nonlocal left_s
+        may_go = await held_back(shards)
+        asking = [asyncio.create_task(ask(shards, cache, width)) for width in (NARROW, FULL)]
+        await settle()
+        left_s = 12.0
+        may_go.set()
+        await asyncio.gather(*asking)
+        await shards.write(1)
+        left_s = 6.0
+        await ask(shards, cache, FULL)
+        assert shards.deadlines_s == [DEADLINE_S, 12.0, 6.0]
+
+    run(steps)
+
+
+def test_what_shards_say_of_a_kept_answer_is_waited_for_within_the_deadline() -> None:
+    async def steps(shards: NumberShards, cache: ResultCache) -> None:
+        await ask(shards, cache, FULL)
+        shards.stamps = lambda _: asyncio.get_running_loop().create_future()  # type: ignore[method-assign]
+        with pytest.raises(
+            DeadlineExceeded, match=r"what the shards say of a kept answer did not come within 0\.05 s"
+        ):
+            await cache.answer(arrival(shards, b"1 "), lambda: question(b"1 ", deadline_s=0.05))
 
     run(steps)

@@ -138,10 +138,16 @@ def _reaches(change: PointChange, field: tuple[Step, ...]) -> bool:
         case ChangeKind.SET:
             path = () if change.path is None else parse_path(change.path).steps
             below = field[len(path)] if len(path) < len(field) else None
-            return _meet(path, field) and (not isinstance(below, str) or below in change.payload)
+            is_beside = isinstance(below, str) and below not in change.payload and _fit(path, field)
+            return _meet(path, field) and not is_beside
 
 
 def _meet(path: tuple[Step, ...], field: tuple[Step, ...]) -> bool:
     """Whether one may lead to, or through, what the other leads to: nowhere do they name two different things."""
     pairs = zip(path, field, strict=False)
     return not any(isinstance(one, str) and isinstance(other, str) and one != other for one, other in pairs)
+
+
+def _fit(path: tuple[Step, ...], field: tuple[Step, ...]) -> bool:
+    """Whether both go through objects and arrays at the same places. Where not, `set` replaces what the field leads through."""
+    return all(isinstance(one, str) is isinstance(other, str) for one, other in zip(path, field, strict=False))

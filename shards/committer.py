@@ -112,7 +112,7 @@ class Committer:
         """
         return f"{self._life}-{self._withdrawal_count}"
 
-    async def snapshot(self, folder: Path, name: str) -> Taken:
+    async def snapshot(self, folder: Path, name: str, shard_id: int) -> Taken:
         """Snapshot everything that was acknowledged as `folder`/`name`; see shards/snapshot.py. Writes and searches go on:
         only the links are made on the disk thread, so that log and manifests stand still meanwhile.
         """
@@ -121,7 +121,8 @@ class Committer:
         run = asyncio.get_running_loop().run_in_executor
         await run(self._disk, snapshot.link, self.collection, folder, name)
         mark = self.withdrawal_mark
-        return Taken(await run(self._builders.compactions, snapshot.finish, self.collection, folder, name), mark)
+        finish = run(self._builders.compactions, snapshot.finish, self.collection, folder, name, shard_id)
+        return Taken(await finish, mark)
 
     async def declare(self, path: str, schema: FieldSchema | None) -> bool:
         """Declare a payload field, or take it back, durably; its indexes are made in the background. False where that is so

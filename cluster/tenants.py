@@ -24,7 +24,7 @@ from shards.errors import InvalidRequest
 from shards.filter_query import filter_query
 from shards.filters.conditions import And, Field, Node, OneOf
 from shards.filters.paths import JsonPath, Step, parse_path
-from shards.point_change import ChangeKind, PointChange
+from shards.point_change import ChangeKind, JsonObject, PointChange
 from shards.point_ids import KeyArray, key_list, point_id
 from shards.tenant_names import names_in
 
@@ -137,17 +137,23 @@ def _reaches(change: PointChange, field: tuple[Step, ...]) -> bool:
             return any(_meet(parse_path(text).steps, field) for text in change.paths)
         case ChangeKind.SET:
             path = () if change.path is None else parse_path(change.path).steps
-            below = field[len(path)] if len(path) < len(field) else None
-            is_beside = isinstance(below, str) and below not in change.payload and _fit(path, field)
-            return _meet(path, field) and not is_beside
+            return _sets(path, change.payload, field)
+
+
+def _sets(path: tuple[Step, ...], payload: JsonObject, field: tuple[Step, ...]) -> bool:
+    """Whether setting the payload at the path may write what the field leads to, or replace what it leads through: that
+    happens where one goes on by a name and the other into an array.
+    """
+    for one, other in zip(path, field, strict=False):
+        if isinstance(one, str) is not isinstance(other, str):
+            return True
+        if isinstance(one, str) and one != other:
+            return False
+    below = field[len(path)] if len(path) < len(field) else None
+    return not isinstance(below, str) or below in payload
 
 
 def _meet(path: tuple[Step, ...], field: tuple[Step, ...]) -> bool:
     """Whether one may lead to, or through, what the other leads to: nowhere do they name two different things."""
     pairs = zip(path, field, strict=False)
     return not any(isinstance(one, str) and isinstance(other, str) and one != other for one, other in pairs)
-
-
-def _fit(path: tuple[Step, ...], field: tuple[Step, ...]) -> bool:
-    """Whether both go through objects and arrays at the same places. Where not, `set` replaces what the field leads through."""
-    return all(isinstance(one, str) is isinstance(other, str) for one, other in zip(path, field, strict=False))

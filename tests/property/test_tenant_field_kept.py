@@ -56,9 +56,37 @@ def test_a_change_that_is_let_through_alters_no_tenant(
         assert names_in(changed_payload(stored, sent), parse_path(field)) == before
 
 
+def test_no_short_path_alters_a_tenant_of_a_short_field() -> None:
+    """All of them, over documents in which the field has a tenant."""
+    names = [name + place for name in NAMES for place in ("", "[]", "[0]")]
+    short = [*names, *(f"{one}.{two}" for one in names for two in names)]
+    payloads: list[dict[str, Any]] = [{"z": 1}, {"a": "blue"}, {"b": {"a": "blue"}}]
+    sets = [
+        PointChange(kind=ChangeKind.SET, path=path, payload=given) for path in (None, *short) for given in payloads
+    ]
+    deletes = [PointChange(kind=ChangeKind.DELETE, paths=(path,)) for path in short]
+    through_count = 0
+    for field in (*short, "a.b.a", "a.b[].a"):
+        stored, path = orjson.dumps(led_to_by(field)), parse_path(field)
+        for change in sets + deletes:
+            try:
+                checked_change(change, field)
+            except InvalidRequest:
+                continue
+            through_count += 1
+            assert names_in(changed_payload(stored, change), path) == {"red"}, (field, change)
+    assert through_count > 1000
+
+
 @pytest.mark.parametrize(
     ("field", "path"),
-    [("org.team.id", "org[]"), ("org.team.id", "org[0]"), ("orgs[].name", "orgs.x"), ("orgs[0].name", "orgs.name")],
+    [
+        ("org.team.id", "org[]"),
+        ("org.team.id", "org[].name"),
+        ("org.team.id", "org[0]"),
+        ("orgs[].name", "orgs.x"),
+        ("orgs[0].name", "orgs.name"),
+    ],
 )
 def test_a_path_that_takes_the_place_of_the_field_s_objects_is_refused(field: str, path: str) -> None:
     with pytest.raises(InvalidRequest, match="tenant field"):

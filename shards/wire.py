@@ -53,8 +53,8 @@ class Kind(IntEnum):
     SNAPSHOT_DELETE = 44
     SNAPSHOT_RECEIVE = 45
     SNAPSHOT_RESTORE = 46
-    SNAPSHOT_MARK = 47
     SNAPSHOT_DISCARD = 48
+    SNAPSHOT_MARK = 49  # not 47: `GET /` has that byte there, and HTTP is to be told by it
     WELCOME = 101
     PONG = 110
     HITS = 111

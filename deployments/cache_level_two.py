@@ -80,8 +80,10 @@ class LevelTwo:
         while len(self._search_s) > KINDS_MAX:
             self._search_s.popitem(last=False)
 
-    async def find(self, key: bytes, footprint: Footprint, kind: Hashable) -> Entry | None:
-        """The answer that a router has kept, to be checked; None where there is none, or asking is not worth it."""
+    async def find(self, key: bytes, footprint: Footprint, kind: Hashable, left_s: float) -> Entry | None:
+        """The answer that a router has kept, to be checked; None where there is none, or asking is not worth it, or it does
+        not come within `left_s`.
+        """
         search_s = self._search_s.get(kind)
         wait_s = None if search_s is None else self._settings.redis_wait_fraction * search_s
         if wait_s is not None and wait_s <= TRIPS_IN_A_WAIT * self._store.trip_s:
@@ -91,12 +93,8 @@ class LevelTwo:
         whole = tag_name(footprint.asked.uid.hex(), None)
         names = (value_name(tag, key), version_name(tag), version_name(whole), version_name(tag_name(None, None)))
         asked = self._store.get(names)
-        if wait_s is not None:
-            await asyncio.wait([asked], timeout=wait_s)
-            if not asked.done():
-                self._counts.l2_skipped += 1
-                return None
-        found = await asked
+        await asyncio.wait([asked], timeout=left_s if wait_s is None else min(wait_s, left_s))
+        found = asked.result() if asked.done() else None
         if found is None:
             self._counts.l2_skipped += 1
             return None

@@ -30,14 +30,20 @@ class SearchedCluster(Protocol):
 
 
 class Question(NamedTuple):
-    """A body that was read. `shown`: what of a point was asked for, as it stood in the JSON; `write` makes the JSON of the
-    points that were found.
+    """A body that was read. `request` is what was asked, and what an answer is kept for; `shown`: what of a point was asked
+    for, as it stood in the JSON; `write` makes the JSON of the points that were found. `narrow`: where the router is
+    short of time, makes the request that is searched in place of `request`, with less width; called for each search.
     """
 
     request: SearchRequest
     shown: tuple[Any, ...]
     write: Callable[[SearchAnswer], bytes]
     deadline_s: float
+    narrow: Callable[[], SearchRequest] | None = None
+
+    def searched(self) -> SearchRequest:
+        """What to search now."""
+        return self.request if self.narrow is None else self.narrow()
 
 
 class Answer(NamedTuple):

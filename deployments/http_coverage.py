@@ -11,6 +11,8 @@ from shards.errors import InvalidRequest
 
 MIN_COVERAGE_HEADER = b"shoal-min-coverage"
 FULL_COVERAGE = b'{"coverage":1.0}'
+LESS_WIDTH = ("ef",)
+"""What a search did without that a router short of time made (deployments/degradation.py)."""
 
 
 def coverage_json(coverage: float, missing: Sequence[MissingShard] = ()) -> bytes:
@@ -19,6 +21,11 @@ def coverage_json(coverage: float, missing: Sequence[MissingShard] = ()) -> byte
         return FULL_COVERAGE
     named = [{"shard": one.shard_id, "reason": one.reason} for one in missing]
     return b'{"coverage":%.4f,"missing":%b}' % (coverage, orjson.dumps(named))
+
+
+def degraded_json(said: bytes, degraded: Sequence[str]) -> bytes:
+    """`said`, a JSON object, with what the answer did without, if anything."""
+    return said if not degraded else b'%b,"degraded":%b}' % (said[:-1], orjson.dumps(degraded))
 
 
 def fraction_of(text: bytes) -> float:

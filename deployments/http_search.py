@@ -17,7 +17,7 @@ from deployments.cache_key import Arrival
 from deployments.cache_question import Answer, Question
 from deployments.cost import read_cost, search_cost
 from deployments.degradation import lowered_ef
-from deployments.http_coverage import coverage_json
+from deployments.http_coverage import LESS_WIDTH, coverage_json, degraded_json
 from deployments.http_filters import NO_FILTER, encoded_filter
 from deployments.http_json import Point, dump, parse_body, records, scored_points, scores_of
 from deployments.http_message import HttpContext, Reply, Request, success
@@ -144,27 +144,21 @@ async def _answer(context: HttpContext, request: Request, form: _Form) -> Answer
     try:
         return await cache.answer(arrival, lambda: _question_to_keep(context, request, form.read(request.body)))
     except _NotKept as found:
-        return await _searched(context, request, found.body, found.question)
+        return await _searched(context, request, found.body)
 
 
 class _NotKept(Exception):
-    """The answer is none for the cache: the body asks for nothing near (then there is no question), or it is searched with
-    less width than it will be at another time.
-    """
+    """The answer is none for the cache: the body asks for nothing near."""
 
-    def __init__(self, body: QueryBody, question: Question | None = None) -> None:
+    def __init__(self, body: QueryBody) -> None:
         super().__init__()
         self.body = body
-        self.question = question
 
 
 def _question_to_keep(context: HttpContext, request: Request, body: QueryBody) -> Question:
     if body.query is None:
         raise _NotKept(body)
-    question = _question(context, request, body)
-    if request.degraded:
-        raise _NotKept(body, question)
-    return question
+    return _question(context, request, body)
 
 
 def _question(context: HttpContext, request: Request, body: QueryBody) -> Question:
@@ -173,7 +167,6 @@ def _question(context: HttpContext, request: Request, body: QueryBody) -> Questi
     shown = _shown(body, spec)
     plan = _plan(body, shown, context.limits)._replace(min_coverage=request.min_coverage())
     request.charge(_cost(body, plan, spec))
-    plan = _fitted(context, request, plan, spec)
     if request.tenants:
         # Here already, not only where shards are asked: what an answer depends on is less then.
         plan = plan._replace(filter=narrowed(plan.filter, guard_of(request.collection, state)))
@@ -184,14 +177,17 @@ def _question(context: HttpContext, request: Request, body: QueryBody) -> Questi
         (found_scores,) = scores_of(answer.hits, column.distance)
         return dump(scored_points(answer.hits[0], found_scores, *shown))
 
+    def narrow() -> SearchRequest:
+        return SearchRequest(vectors, *_fitted(context, request, plan, spec))
+
     asked = body.with_payload, body.vectors_shown
-    return Question(SearchRequest(vectors, *plan), asked, write, request.deadline_s(context.limits))
+    deadline_s = request.deadline_s(context.limits)
+    is_narrowed = _fitted_ef(context, plan, spec) != plan.ef
+    return Question(SearchRequest(vectors, *plan), asked, write, deadline_s, narrow if is_narrowed else None)
 
 
-async def _searched(
-    context: HttpContext, request: Request, body: QueryBody, question: Question | None = None
-) -> Answer:
-    """The answer without a cache. `question`: the body's, where it was made already."""
+async def _searched(context: HttpContext, request: Request, body: QueryBody) -> Answer:
+    """The answer without a cache."""
     if body.query is None:
         spec = context.cluster.collection(request.collection).spec
         shown = _shown(body, spec)
@@ -199,8 +195,8 @@ async def _searched(
         request.charge(_cost(body, plan, spec))
         first = await _first_points(context, request, plan, shown)
         return Answer(dump(first.points), coverage_json(first.coverage, first.missing), None)
-    question = question or _question(context, request, body)
-    answer = await context.cluster.search(request.collection, question.request, question.deadline_s)
+    question = _question(context, request, body)
+    answer = await context.cluster.search(request.collection, question.searched(), question.deadline_s)
     return Answer(question.write(answer), _said(request, answer.coverage, answer.missing), answer.times)
 
 
@@ -266,23 +262,27 @@ def _cost(body: QueryBody, plan: _Plan, spec: CollectionSpec) -> float:
 
 def _fitted(context: HttpContext, request: Request, plan: _Plan, spec: CollectionSpec) -> _Plan:
     """The plan as it is carried out: a router that is short of time gives less width to who asks for none, and says so."""
-    admission = context.admission
-    fraction = admission.degradation.ef_fraction
-    if fraction == 1.0 or plan.ef is not None or plan.exact:
+    ef = _fitted_ef(context, plan, spec)
+    if ef == plan.ef:
         return plan
+    context.admission.counts.lowered_ef += 1
+    request.degraded = LESS_WIDTH
+    return plan._replace(ef=ef)
+
+
+def _fitted_ef(context: HttpContext, plan: _Plan, spec: CollectionSpec) -> int | None:
+    """The width that a search gets now: the plan's own, or a lower one than its collection has."""
+    fraction = context.admission.degradation.ef_fraction
+    if fraction == 1.0 or plan.ef is not None or plan.exact:
+        return plan.ef
     usual = spec.hnsw_of(searched_vector(spec, plan.vector)).ef_search
     ef = lowered_ef(usual, plan.k + plan.offset, fraction)
-    if ef == usual:
-        return plan
-    admission.counts.lowered_ef += 1
-    request.degraded = ("ef",)
-    return plan._replace(ef=ef)
+    return plan.ef if ef == usual else ef
 
 
 def _said(request: Request, coverage: float, missing: Sequence[MissingShard]) -> bytes:
     """What an answer says of itself."""
-    said = coverage_json(coverage, missing)
-    return said if not request.degraded else b'%b,"degraded":%b}' % (said[:-1], dump(request.degraded))
+    return degraded_json(coverage_json(coverage, missing), request.degraded)
 
 
 def _as_query(legacy: LegacySearchBody) -> QueryBody:

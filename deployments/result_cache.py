@@ -9,6 +9,9 @@ checked a while ago; then nobody is asked, and the answer says so.
 The same question asked by several at once is searched once. Who arrived before that search began has the answer as it is;
 who came later checks it like any kept one, for a write may have been acknowledged in between.
 
+A router that is short of time searches with less width (Question.narrow), but only where it searches: what is kept is of full
+width, is looked for first, and an answer with less width is shared only among those who would get no better.
+
 Answers that are partial, or of which a shard told no stamp, are not kept. What is evicted is deployments/cache_policy.py's
 affair, keys are cache_key.py's. Lives on the router's loop.
 """
@@ -24,19 +27,22 @@ from random import random
 from typing import NamedTuple
 
 from cluster.cached_reads import footprint_of
-from cluster.requests import Footprint, SearchAnswer
+from cluster.requests import Footprint, SearchAnswer, SearchRequest
 from cluster.scope import Scope
+from cluster.shard_calls import countdown
 from cluster.slots import slot_of_name
 from cluster.state import CollectionState
 from deployments.cache_counts import CacheCounts, Level
+from deployments.cache_deadline import TimeLeft
 from deployments.cache_entry import Entry, entry_of
+from deployments.cache_flight import Flight, Found
 from deployments.cache_key import Arrival, Directives, canonical_key, directives_of, raw_key
 from deployments.cache_level_one import LevelOne
 from deployments.cache_level_two import LevelTwo
 from deployments.cache_question import Answer, Question, SearchedCluster
 from deployments.cache_sampler import Sampler
 from deployments.cache_settings import CacheSettings
-from deployments.http_coverage import coverage_json
+from deployments.http_coverage import LESS_WIDTH, coverage_json, degraded_json
 from shards.errors import DeadlineExceeded, NotFound, StaleEpoch
 
 FOOTPRINTS_MAX = 4096
@@ -45,11 +51,14 @@ JOINS_MAX = 2
 
 
 class _Asked(NamedTuple):
-    """A question on its way through the cache."""
+    """A question on its way through the cache. `arrived_at_flight`: the newest flight when it came."""
 
     arrival: Arrival
     raw: bytes
+    directives: Directives
+    arrived_at_flight: int
     question: Question
+    time: TimeLeft
     key: bytes
     footprint: Footprint
 
@@ -61,8 +70,8 @@ class _Asked(NamedTuple):
     @property
     def kind(self) -> Hashable:
         """Searches of one kind take about as long."""
-        request = self.question.request
-        return self.footprint.asked.uid, request.vector, request.exact, request.ef, bool(request.filter)
+        request, is_narrowed = self.question.request, self.question.narrow is not None
+        return self.footprint.asked.uid, request.vector, request.exact, request.ef, bool(request.filter), is_narrowed
 
 
 class _Check(NamedTuple):
@@ -74,30 +83,6 @@ class _Check(NamedTuple):
     answer: Answer | None
     moved: Sequence[int]
     asked_at: float
-
-
-class _Found(NamedTuple):
-    """What a search gave. `is_whole`: every shard was searched."""
-
-    answer: Answer
-    entry: Entry | None
-    is_whole: bool
-
-
-class _Flight:
-    """A search that is under way, and who waits for it. `number` counts up: who arrived before it began may have the answer
-    of a whole search unchecked.
-    """
-
-    __slots__ = ("done", "entry", "is_whole", "number", "was_cancelled")
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.entry: Entry | None = None
-        self.is_whole = False
-        self.was_cancelled = False
-        """Whoever searched went away: nothing is known of the answer."""
-        self.done = asyncio.Event()
 
 
 class ResultCache:
@@ -117,7 +102,7 @@ class ResultCache:
         self._settings = settings
         self._secret = secrets.token_bytes(16)
         self._level_one = LevelOne(settings.l1_bytes, self.counts)
-        self._flights: dict[bytes, _Flight] = {}
+        self._flights: dict[bytes, Flight] = {}
         self._flight_count = 0
         self._footprints: dict[Footprint, Footprint] = {}
         self._pressed_staleness_s = 0.0
@@ -145,14 +130,15 @@ class ResultCache:
                     self._sample(arrival, check.entry, read)
                 return check.answer
         question = read()
+        time = TimeLeft(question.deadline_s, countdown(question.deadline_s))
         plan, vectors = question.request[1:], question.request.vectors
         key = canonical_key(arrival, plan, question.shown, vectors.tobytes())
         footprint = self._shared(footprint_of(arrival.collection, question.request.filter))
-        asked = _Asked(arrival, raw, question, key, footprint)
+        asked = _Asked(arrival, raw, directives, arrived_at_flight, question, time, key, footprint)
         if directives.is_fresh:
             self.counts.bypassed += 1
             return (await self._search(asked, None)).answer
-        return await self._join_or_lead(asked, check, directives, arrived_at_flight)
+        return await self._join_or_lead(asked, check)
 
     async def clear(self, collection: CollectionState | None, tenant: str | None) -> tuple[int, bool | None]:
         """Let go of the answers of a collection (None: of all), or of its tenant: how many were here, and whether those that
@@ -177,7 +163,7 @@ class ResultCache:
         return self._footprints.setdefault(footprint, footprint)
 
     def _sample(self, arrival: Arrival, entry: Entry, read: Callable[[], Question]) -> None:
-        # Just now its caller may have no tokens left, or would get less width: then there is no sample.
+        # Just now its caller may have no tokens left: then there is no sample.
         with contextlib.suppress(Exception):
             question = read()
             search = partial(self._cluster.search, _scope(arrival), question.request, question.deadline_s)
@@ -189,107 +175,124 @@ class ResultCache:
         allowed_s = max(self._settings.staleness_s(directives.staleness_ms), self._pressed_staleness_s)
         if allowed_s and (age_s := now - entry.asked_at) <= allowed_s:
             self.counts.unvalidated += 1
-            self._count_hit(entry, "l1")
+            self._count_hit(entry.footprint, "l1")
             return _Check(entry, Answer(entry.points, entry.shoal("l1", age_s)), (), now)
         moved = entry.moved(await self._cluster.stamps(entry.footprint))
         if moved:
             return _Check(entry, None, moved, now)
         entry.asked_at = max(entry.asked_at, now)
         self.counts.validated += 1
-        self._count_hit(entry, level)
+        self._count_hit(entry.footprint, level)
         return _Check(entry, Answer(entry.points, entry.shoal(level)), (), now)
 
-    async def _join_or_lead(
-        self, asked: _Asked, check: _Check | None, directives: Directives, arrived_at_flight: int
-    ) -> Answer:
+    async def _check_in_time(self, asked: _Asked, entry: Entry, level: Level = "l1") -> _Check:
+        async with asked.time.limits("what the shards say of a kept answer"):
+            return await self._check(entry, asked.directives, level)
+
+    async def _join_or_lead(self, asked: _Asked, check: _Check | None) -> Answer:
         """Wait for whoever searches for the same, or search. One whose flights bring nothing goes on alone."""
         joined = 0
         while joined < JOINS_MAX:
             flight = self._flights.get(asked.key)
             if flight is None:
-                return await self._lead(asked, check, directives)
+                return await self._lead(asked, check)
             self.counts.shared_searches += 1
-            asked = await _wait(flight, asked)
-            if flight.was_cancelled:
+            async with asked.time.limits("the answer to the same query, asked before,"):
+                await flight.done.wait()
+            if flight.was_given_up:
                 continue
             joined += 1
-            if flight.entry is None:
+            found = flight.found
+            if found is None:
                 break
-            if flight.is_whole and flight.number > arrived_at_flight:
-                self._count_hit(flight.entry, "l1")
-                return Answer(flight.entry.points, flight.entry.shoal("l1"))
-            check = await self._check(flight.entry, directives)
-            if check.answer is not None:
-                return check.answer
+            if found.is_narrowed and asked.question.narrow is None:
+                continue
+            answer = flight.answer_for(asked.arrived_at_flight)
+            if answer is not None:
+                self._count_hit(asked.footprint, "l1")
+                return answer
+            if found.entry is not None:
+                newest = await self._check_in_time(asked, found.entry)
+                if newest.answer is not None:
+                    return _narrowed(newest.answer) if found.is_narrowed else newest.answer
+                check = check if found.is_narrowed else newest
         return self._counted(asked, await self._search(asked, check))
 
-    async def _lead(self, asked: _Asked, check: _Check | None, directives: Directives) -> Answer:
+    async def _lead(self, asked: _Asked, check: _Check | None) -> Answer:
         """Check what is kept, search what is not; whoever asks the same meanwhile waits for this."""
         self._flight_count += 1
-        flight = self._flights[asked.key] = _Flight(self._flight_count)
+        flight = self._flights[asked.key] = Flight(self._flight_count)
         try:
-            entry = self._level_one.get(asked.key)
-            if entry is not None and (check is None or entry is not check.entry):
-                self._level_one.link(entry, asked.raw)
-                check = await self._check(entry, directives)
-                if check.answer is not None:
-                    flight.entry = entry
-                    return check.answer
-            elif check is None and self._level_two is not None:
-                entry = await self._level_two.find(asked.key, asked.footprint, asked.kind)
-                if entry is not None:
-                    check = await self._check(entry, directives, "l2")
-                    if check.answer is not None:
-                        self._level_one.put(entry, asked.raw)
-                        flight.entry = entry
-                        return check.answer
-            found = await self._search(asked, check)
-            flight.entry, flight.is_whole = found.entry, found.is_whole
-            return self._counted(asked, found)
-        except asyncio.CancelledError:
-            flight.was_cancelled = True
+            check = await self._look(asked, check)
+            if check is not None and check.answer is not None:
+                flight.found = Found(check.answer, check.entry, is_whole=False)
+                return check.answer
+            flight.found = await self._search(asked, check)
+            return self._counted(asked, flight.found)
+        except (asyncio.CancelledError, DeadlineExceeded):
+            flight.was_given_up = True
             raise
         finally:
             del self._flights[asked.key]
             flight.done.set()
 
-    async def _search(self, asked: _Asked, check: _Check | None) -> _Found:
+    async def _look(self, asked: _Asked, check: _Check | None) -> _Check | None:
+        """What is kept by the question's canonical key, checked; `check`, if there is nothing but what it is of."""
+        entry = self._level_one.get(asked.key)
+        if entry is not None:
+            if check is not None and entry is check.entry:
+                return check
+            self._level_one.link(entry, asked.raw)
+            return await self._check_in_time(asked, entry)
+        if check is not None or self._level_two is None:
+            return check
+        entry = await self._level_two.find(asked.key, asked.footprint, asked.kind, asked.time.left_s())
+        if entry is None:
+            return None
+        check = await self._check_in_time(asked, entry, "l2")
+        if check.answer is not None:
+            self._level_one.put(entry, asked.raw)
+        return check
+
+    async def _search(self, asked: _Asked, check: _Check | None) -> Found:
         """Search the shards that moved, or all of them, and keep the answer if it may be kept."""
         asked_at = asyncio.get_running_loop().time()
-        answer = None
+        question, request, answer = asked.question, asked.question.searched(), None
         if check is not None and len(check.moved) < len(check.entry.bodies):
             asked_at = check.asked_at
-            answer = await self._search_moved(asked, check)
+            answer = await self._search_moved(asked, request, check)
         is_whole = answer is None
         if answer is None:
-            question = asked.question
-            answer = await self._cluster.search(asked.scope, question.request, question.deadline_s)
+            answer = await self._cluster.search(asked.scope, request, asked.time.search_s())
             if self._level_two is not None:
                 self._level_two.observe(asked.kind, asyncio.get_running_loop().time() - asked_at)
-        points = asked.question.write(answer)
+        points = question.write(answer)
         entry = entry_of(asked.key, asked.footprint, answer, points, asked_at)
+        whole_said = coverage_json(answer.coverage, answer.missing)
+        said = whole_said if entry is None or is_whole else entry.shoal("shard")
+        if request.ef != question.request.ef:
+            return Found(_narrowed(Answer(points, said, answer.times)), entry, is_whole, is_narrowed=True)
         if entry is not None:
-            self._level_one.put(entry, asked.raw)
-            if self._level_two is not None:
-                self._level_two.keep(entry)
-        if entry is None or is_whole:
-            said = coverage_json(answer.coverage, answer.missing)
-            return _Found(Answer(points, said, answer.times), entry, is_whole)
-        return _Found(Answer(points, entry.shoal("shard")), entry, is_whole)
+            self._keep(asked, entry)
+        return Found(Answer(points, said, answer.times), entry, is_whole)
 
-    async def _search_moved(self, asked: _Asked, check: _Check) -> SearchAnswer | None:
+    def _keep(self, asked: _Asked, entry: Entry) -> None:
+        self._level_one.put(entry, asked.raw)
+        if self._level_two is not None:
+            self._level_two.keep(entry)
+
+    async def _search_moved(self, asked: _Asked, request: SearchRequest, check: _Check) -> SearchAnswer | None:
         """None where the collection is no longer what it was."""
         entry, moved = check.entry, check.moved
         kept = {shard_id: body for shard_id, body in entry.parts.items() if shard_id not in moved}
-        question = asked.question
         try:
-            answer = await self._cluster.search_moved(asked.scope, question.request, kept, moved, question.deadline_s)
+            answer = await self._cluster.search_moved(asked.scope, request, kept, moved, asked.time.search_s())
         except (StaleEpoch, NotFound):
             return None
         self.counts.moved_shards += len(moved)
         return answer
 
-    def _counted(self, asked: _Asked, found: _Found) -> Answer:
+    def _counted(self, asked: _Asked, found: Found) -> Answer:
         if found.is_whole:
             self.counts.misses += 1
         else:
@@ -297,23 +300,14 @@ class ResultCache:
         self.counts.cross_shard += len(asked.footprint.shard_ids) > 1
         return found.answer
 
-    def _count_hit(self, entry: Entry, level: Level) -> None:
+    def _count_hit(self, footprint: Footprint, level: Level) -> None:
         self.counts.hit(level)
-        self.counts.cross_shard += len(entry.footprint.shard_ids) > 1
+        self.counts.cross_shard += len(footprint.shard_ids) > 1
+
+
+def _narrowed(answer: Answer) -> Answer:
+    return answer._replace(shoal=degraded_json(answer.shoal, LESS_WIDTH))
 
 
 def _scope(arrival: Arrival) -> Scope:
     return Scope(arrival.collection.name, arrival.collection.uid, arrival.tenants)
-
-
-async def _wait(flight: _Flight, asked: _Asked) -> _Asked:
-    """Wait for a flight's end; what is asked, with the time that is left for it."""
-    clock, question = asyncio.get_running_loop().time, asked.question
-    give_up_at = clock() + question.deadline_s
-    try:
-        async with asyncio.timeout_at(give_up_at):
-            await flight.done.wait()
-    except TimeoutError:
-        waited_s = question.deadline_s
-        raise DeadlineExceeded(f"the same query, asked before, did not come back within {waited_s:.3g} s") from None
-    return asked._replace(question=question._replace(deadline_s=max(0.001, give_up_at - clock())))

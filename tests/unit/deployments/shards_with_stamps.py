@@ -46,6 +46,10 @@ class NumberShards:
         self.problem: Exception | None = None
         self.searches: list[tuple[int, ...]] = []
         """The shards that each search asked."""
+        self.widths: list[int | None] = []
+        """The width of each search."""
+        self.deadlines_s: list[float] = []
+        """What each search was given."""
         self.scopes: list[Named] = []
         """What each search was held to."""
         self.probes = 0
@@ -76,6 +80,8 @@ class NumberShards:
 
     async def search(self, about: Named, request: SearchRequest, deadline_s: float) -> SearchAnswer:
         self.scopes.append(about)
+        self.widths.append(request.ef)
+        self.deadlines_s.append(deadline_s)
         return await self._search(range(len(self.numbers)), {})
 
     async def search_moved(
@@ -87,6 +93,8 @@ class NumberShards:
         deadline_s: float,
     ) -> SearchAnswer:
         self.scopes.append(about)
+        self.widths.append(request.ef)
+        self.deadlines_s.append(deadline_s)
         if {*kept, *moved} != {*range(len(self.numbers))}:
             raise StaleEpoch("other shards")
         return await self._search(moved, kept)
@@ -140,7 +148,10 @@ def arrival(shards: NumberShards, body: bytes = b"1", **more: object) -> Arrival
     return Arrival(shards.state, "query", b"", body, **more)  # type: ignore[arg-type]
 
 
-def question(body: bytes = b"1", deadline_s: float = DEADLINE_S) -> Question:
-    """The body is a number: what is asked for the nearest of. The answer's points are the shards' numbers."""
+def question(body: bytes = b"1", deadline_s: float = DEADLINE_S, narrow_ef: int | None = None) -> Question:
+    """The body is a number: what is asked for the nearest of. The answer's points are the shards' numbers. `narrow_ef`: the
+    width of a router that is short of time.
+    """
     request = SearchRequest(np.array([[float(body)]], np.float32), 10)
-    return Question(request, (), lambda answer: orjson.dumps([*answer.hits[0].versions]), deadline_s)
+    narrow = None if narrow_ef is None else lambda: request._replace(ef=narrow_ef)
+    return Question(request, (), lambda answer: orjson.dumps([*answer.hits[0].versions]), deadline_s, narrow)

@@ -360,19 +360,24 @@ class KeepsEverything:
         return Answer(b"[]", b'{"coverage":1.0}')
 
 
-def test_an_answer_with_less_width_is_never_kept_and_old_ones_are_allowed() -> None:
+def test_a_cache_is_asked_for_full_width_and_told_of_less_and_old_answers_are_allowed() -> None:
     cache: Any = KeepsEverything()
     admission = Admission(AdmissionSettings(stale_ms_max=250))
     client = AsgiClient(HttpApp(FakeCluster(), LimitSettings(), "0", parts=RouterParts(cache, admission=admission)))
     client.call("PUT", "/collections/words", {"vectors": {"size": 2, "distance": "Dot"}})
     client.call("POST", "/collections/words/points/query", QUERY)
-    assert len(cache.kept) == 1
     admission.degradation.observe(1.0, 0.0)
     for watcher in admission._watchers:
         watcher(admission.degradation)
-    answer = client.call("POST", "/collections/words/points/query", QUERY)
-    assert answer.json()["shoal"]["degraded"] == ["ef"]
-    assert len(cache.kept) == 1
+    client.call("POST", "/collections/words/points/query", QUERY)
+    calm, pressed = cache.kept
+    assert calm.narrow is None
+    assert (calm.request.ef, pressed.request.ef) == (None, None), "what it is kept for"
+    assert admission.counts.lowered_ef == 0, "nothing is searched yet"
+    assert pressed.searched().ef == 48
+    assert admission.counts.lowered_ef == 1
+    admission.degradation.level = Level.NORMAL
+    assert pressed.searched().ef is None, "it waited until the router had time again"
     assert cache.pressed == [(0.25, False)]
 
 

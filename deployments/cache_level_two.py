@@ -3,6 +3,7 @@ believed of what comes back.
 
     shoal:{<slot of the tenant>:<collection uid>}:<canonical key>    an answer (deployments/cache_value.py), with a lifetime
     shoal:{<slot of the tenant>:<collection uid>}:version            how often the tenant's answers were cleared
+    shoal:{:<collection uid>}:mixed                                  how often any tenant's were: for answers beyond one slot
     shoal:{:<collection uid>}:version                                how often the collection's were
     shoal:{:}:version                                                how often all were
 
@@ -91,7 +92,8 @@ class LevelTwo:
             return None
         tag = tag_of(footprint)
         whole = tag_name(footprint.asked.uid.hex(), None)
-        names = (value_name(tag, key), version_name(tag), version_name(whole), version_name(tag_name(None, None)))
+        own = version_name(tag) if tag != whole else mixed_name(whole)
+        names = (value_name(tag, key), own, version_name(whole), version_name(tag_name(None, None)))
         asked = self._store.get(names)
         await asyncio.wait([asked], timeout=left_s if wait_s is None else min(wait_s, left_s))
         found = asked.result() if asked.done() else None
@@ -112,10 +114,13 @@ class LevelTwo:
         self._store.put(value_name(tag, entry.key), value, max(1, round(1000 * self._settings.redis_ttl_s * spread)))
 
     async def clear(self, uid: str | None, slot: int | None) -> bool:
-        """What was kept of everything, of a collection, or of a slot of its tenants, counts no more. False where Redis does
-        not answer.
+        """What was kept of everything, of a collection, or of a slot of its tenants, counts no more: of a slot, neither what
+        may be of others as well. False where Redis does not answer.
         """
-        return await self._store.increment(version_name(tag_name(uid, slot)))
+        names = [version_name(tag_name(uid, slot))]
+        if slot is not None:
+            names.append(mixed_name(tag_name(uid, None)))
+        return all([await self._store.increment(name) for name in names])
 
     def _read_versions(self, tag: str, versions: Sequence[bytes | None]) -> Versions | None:
         try:
@@ -158,3 +163,8 @@ def value_name(tag: str, key: bytes) -> bytes:
 def version_name(tag: str) -> bytes:
     """The Redis key of a version."""
     return f"shoal:{{{tag}}}:version".encode()
+
+
+def mixed_name(tag: str) -> bytes:
+    """The Redis key of the version of a collection's answers that are of no one slot."""
+    return f"shoal:{{{tag}}}:mixed".encode()

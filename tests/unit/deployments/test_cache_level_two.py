@@ -8,6 +8,8 @@ from typing import Any
 
 import orjson
 
+from cluster.scope import Scope
+from cluster.tenant_guard import guard_of, narrowed
 from deployments.cache_counts import CacheCounts
 from deployments.cache_level_two import LevelTwo
 from deployments.cache_question import Answer
@@ -48,9 +50,9 @@ class Dictionary:
 class Cluster:
     """Two routers over the same shards and the same store."""
 
-    def __init__(self) -> None:
+    def __init__(self, shard_count: int = 2) -> None:
         self.store = Dictionary()
-        self.shards = NumberShards(2)
+        self.shards = NumberShards(shard_count)
         settings = CacheSettings(sample_fraction=0, redis_ttl_s=100)
         self.routers = []
         for jitter in (0.0, 1.0):
@@ -67,9 +69,9 @@ class Cluster:
         return said
 
 
-def run(steps: Callable[[Cluster], Awaitable[Any]]) -> None:
+def run(steps: Callable[[Cluster], Awaitable[Any]], shard_count: int = 2) -> None:
     async def whole() -> None:
-        await asyncio.wait_for(steps(Cluster()), 30)
+        await asyncio.wait_for(steps(Cluster(shard_count)), 30)
 
     asyncio.run(whole())
 
@@ -148,3 +150,29 @@ def test_what_was_cleared_counts_no_more_for_anybody() -> None:
         assert await cluster.routers[0].clear(state, None) == (1, False)
 
     run(steps)
+
+
+def test_a_tenants_answers_are_cleared_wherever_its_points_may_be_and_no_others() -> None:
+    async def steps(cluster: Cluster) -> None:
+        shards = cluster.shards
+        shards.state = shards.state.model_copy(update={"tenant_field": "t"})
+        own, other = (narrowed(b"", guard_of(Scope("c", shards.state.uid, (name,)), shards.state)) for name in "ab")
+        filters = {b"own": own, b"other": other, b"all": b""}
+
+        async def cached() -> list[str]:
+            cluster.routers[1]._level_one.drop(lambda _: True)
+            found = []
+            for body, encoded in filters.items():
+                asked = question(b"1")
+                asked = asked._replace(request=asked.request._replace(filter=encoded))
+                answer = await cluster.routers[1].answer(arrival(shards, body), lambda asked=asked: asked)
+                found.append(orjson.loads(answer.shoal).get("cached", ""))
+            return found
+
+        assert await cached() == ["", "", ""]
+        assert await cached() == ["l2", "l2", "l2"]
+        assert await cluster.routers[0].clear(shards.state, "a") == (0, True)
+        assert await cached() == ["", "l2", ""]
+        assert await cached() == ["l2", "l2", "l2"]
+
+    run(steps, shard_count=1)

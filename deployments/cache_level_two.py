@@ -10,8 +10,9 @@ believed of what comes back.
 The tag in braces keeps a tenant's answers on one node of a Redis Cluster. An answer that is found is checked with the shards
 like one of this router's own (deployments/result_cache.py).
 
-Redis is waited for no longer than for a small part of what a search like this one has lately taken (`redis_wait_fraction`),
-and asked only where a trip to it takes half of that: whatever becomes of Redis, a search is not held up by more.
+Redis is waited for no longer than for a small part of what a search like this one has lately taken (`redis_wait_fraction`;
+where none like it was made, of what those of the other kinds take on average), and asked only where a trip to it takes half
+of that: whatever becomes of Redis, a search is not held up by more.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
+from statistics import fmean
 from typing import Protocol
 
 from cluster.requests import Footprint
@@ -78,14 +80,19 @@ class LevelTwo:
         """A search of this kind took so long."""
         before = self._search_s.pop(kind, seconds)
         self._search_s[kind] = before + SMOOTHING * (seconds - before)
-        while len(self._search_s) > KINDS_MAX:
+        if len(self._search_s) > KINDS_MAX:
             self._search_s.popitem(last=False)
+
+    def _usual_s(self, kind: Hashable) -> float | None:
+        """What a search of this kind takes, or the mean of all kinds; None before the first."""
+        seconds = self._search_s.get(kind)
+        return seconds if seconds is not None or not self._search_s else fmean(self._search_s.values())
 
     async def find(self, key: bytes, footprint: Footprint, kind: Hashable, left_s: float) -> Entry | None:
         """The answer that a router has kept, to be checked; None where there is none, or asking is not worth it, or it does
         not come within `left_s`.
         """
-        search_s = self._search_s.get(kind)
+        search_s = self._usual_s(kind)
         wait_s = None if search_s is None else self._settings.redis_wait_fraction * search_s
         if wait_s is not None and wait_s <= TRIPS_IN_A_WAIT * self._store.trip_s:
             self._counts.l2_skipped += 1

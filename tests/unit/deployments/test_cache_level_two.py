@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import orjson
+import pytest
 
 from cluster.scope import Scope
 from cluster.tenant_guard import guard_of, narrowed
@@ -176,3 +177,34 @@ def test_a_tenants_answers_are_cleared_wherever_its_points_may_be_and_no_others(
         assert await cached() == ["l2", "l2", "l2"]
 
     run(steps, shard_count=1)
+
+
+def test_widths_that_callers_choose_do_not_take_the_bound_off_the_wait() -> None:
+    async def steps(cluster: Cluster) -> None:
+        store, cache = cluster.store, cluster.routers[0]
+
+        async def ask(ef: int | None, exact: bool = False) -> None:
+            asked = question(b"1")
+            asked = asked._replace(request=asked.request._replace(ef=ef, exact=exact))
+            await cache.answer(arrival(cluster.shards, b"%d %d" % (ef or 0, exact)), lambda: asked)
+
+        await ask(100)
+        assert store.asked == 1, "nothing is known yet"
+        store.trip_s = 100.0
+        for ef in (101, 127, 70):
+            await ask(ef)
+        assert store.asked == 1, "they take about as long as the first"
+        await ask(400)
+        await ask(None, exact=True)
+        assert store.asked == 1, "of such nothing is known, but of others"
+        assert cache.counts.l2_skipped == 5
+
+    run(steps)
+
+
+def test_a_kind_that_was_never_searched_takes_the_mean_of_all() -> None:
+    level_two = LevelTwo(Dictionary(), CacheSettings(), CacheCounts(), SECRET, lambda: 0.0)
+    assert level_two._usual_s("new") is None
+    level_two.observe("slow", 0.9)
+    level_two.observe("fast", 0.1)
+    assert [level_two._usual_s(kind) for kind in ("slow", "fast", "new")] == pytest.approx([0.9, 0.1, 0.5])

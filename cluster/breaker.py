@@ -1,8 +1,9 @@
 """A circuit breaker, as a state machine: what calls came to goes in, whether the next may go comes out. Pure: time comes
 in as a number of seconds on any clock that never goes back.
 
-    closed     calls go. Opens at `timeouts_max` timeouts in a row, or where `error_fraction_max` of the window's calls
-               failed (of at least `calls_min` of them; one call tells nothing)
+    closed     calls go. Opens at `timeouts_max` timeouts in a row, which any answer ends, or where `error_fraction_max` of
+               the window's calls failed (of at least `calls_min` of them; one call tells nothing). Timeouts are none of
+               these: one caller's slow calls, between others that are answered, say nothing against the other side
     open       nothing goes, until `wait_s` have passed; each time it opens again without having closed it waits twice as
                long, up to `wait_s_max`
     half-open  nothing but probes goes, one at a time: cheap calls that the owner makes for this, never a caller's.
@@ -75,7 +76,9 @@ SHARD_RULES = BreakerRules()
 
 
 class BreakerStatus(NamedTuple):
-    """A breaker as people see it. `failed_fraction`: of the window's calls. `opened_count`: since the process began."""
+    """A breaker as people see it. `failed_fraction`: of the window's calls, timeouts apart. `opened_count`: since the process
+    began.
+    """
 
     state: BreakerState
     timeouts_in_row: int
@@ -132,13 +135,20 @@ class Breaker:
     def on_timeout(self, now: float) -> None:
         """A call's time passed without an answer."""
         self._timeouts_in_row += 1
-        self._on_failure(now)
         if self.is_closed and self._timeouts_in_row >= self.rules.timeouts_max:
             self._trip(f"{self._timeouts_in_row} calls in a row were not answered in time", now)
 
-    def on_error(self, now: float, reason: str) -> None:
-        """A call failed for what is wrong on the other side, or the connection was lost."""
-        self._on_failure(now, reason)
+    def on_error(self, now: float, reason: str, is_answer: bool = False) -> None:
+        """A call failed: the connection was lost, or (`is_answer`) the other side says what is wrong there."""
+        if is_answer:
+            self._timeouts_in_row = 0
+        self._bucket_at(now).failed += 1
+        if not self.is_closed:
+            return
+        healthy, failed = self._counts(now)
+        calls = healthy + failed
+        if calls >= self.rules.calls_min and failed >= self.rules.error_fraction_max * calls:
+            self._trip(f"{failed} of {calls} calls failed within {self.rules.window_s:g} s ({reason})", now)
 
     # Probes
 
@@ -206,15 +216,6 @@ class Breaker:
         return BreakerStatus(self._state, self._timeouts_in_row, fraction, self._opened_count, self._reason)
 
     # Inside
-
-    def _on_failure(self, now: float, reason: str = "calls were not answered in time") -> None:
-        self._bucket_at(now).failed += 1
-        if not self.is_closed:
-            return
-        healthy, failed = self._counts(now)
-        calls = healthy + failed
-        if calls >= self.rules.calls_min and failed >= self.rules.error_fraction_max * calls:
-            self._trip(f"{failed} of {calls} calls failed within {self.rules.window_s:g} s ({reason})", now)
 
     def _trip(self, reason: str, now: float) -> None:
         self._enter(Event.TRIPPED)

@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping
 
+from cluster.coverage import missing_of
 from cluster.fan_out import ShardRequest
+from cluster.gather import Outcome
 from cluster.generation_probe import GenerationProbe, Stamps
 from cluster.point_reads import PointReads
 from cluster.requests import Footprint, Origin, SearchAnswer, SearchRequest
@@ -66,8 +68,9 @@ class CachedReads(PointReads):
         bodies = dict.fromkeys(moved, search.body())
         found = await self._ask(ShardRequest(Kind.SEARCH, bodies, messages.decode_hits), left_s())
         replies = {**found, **{shard_id: messages.decode_hits(memoryview(one)) for shard_id, one in kept.items()}}
-        hits, refetched = await self._merged(search, replies, left_s)
-        return SearchAnswer(hits, 1.0, origins=() if refetched else [Origin(replies, 0)])
+        hits, refetched, whole = await self._merged(search, Outcome(replies, {}), left_s)
+        origins = () if refetched else [Origin(replies, 0)]
+        return SearchAnswer(hits, whole.coverage, origins=origins, missing=missing_of(whole))
 
 
 def footprint_of(collection: CollectionState, encoded_filter: bytes) -> Footprint:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from typing import Any
 
 from shards.errors import InvalidRequest, LimitExceeded
@@ -19,6 +19,8 @@ from shards.errors import InvalidRequest, LimitExceeded
 NO_SETTINGS = "{}"
 METADATA = "metadata"
 """The section that is the user's own."""
+VECTORS = "vectors"
+"""The section that has an object for each vector that something was given for, by its name."""
 SETTINGS_BYTES_MAX = 64 * 1024
 """Of one collection."""
 SETTINGS_DEPTH_MAX = 32
@@ -37,6 +39,30 @@ def encode_settings(settings: Mapping[str, Any]) -> str:
             f" {SETTINGS_BYTES_MAX}"
         )
     return text
+
+
+def decode_settings(text: str, vector_names: Set[str]) -> dict[str, Any]:
+    """The settings in a text that comes from elsewhere, of a collection with these vectors. Raises as `encode_settings` for
+    what that would not have made.
+    """
+    if (size := len(text)) > SETTINGS_BYTES_MAX:
+        raise LimitExceeded(
+            f"settings: {size} characters are more than the limit SETTINGS_BYTES_MAX, {SETTINGS_BYTES_MAX}"
+        )
+    try:
+        settings = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"settings: they are no JSON that can be read: {str(error)[:200]}") from None
+    if not _are_sections(settings) or not _are_sections(settings.get(VECTORS, {})):
+        raise InvalidRequest("settings: they are no object of sections, each an object itself")
+    if unknown := settings.get(VECTORS, {}).keys() - vector_names:
+        raise InvalidRequest(f"settings: they are for a vector {min(unknown)[:80]!r}, which is not there")
+    encode_settings(settings)
+    return settings
+
+
+def _are_sections(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(section, dict) for section in value.values())
 
 
 def merge_settings(text: str, changes: Mapping[str, Any]) -> str:

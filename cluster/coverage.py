@@ -6,7 +6,9 @@ request itself, or with the router's view of the cluster, is never just a missin
 
 from __future__ import annotations
 
-from cluster.gather import Outcome
+from math import ceil
+
+from cluster.gather import COVERAGE_TOLERANCE, Outcome
 from cluster.requests import MissingShard
 from shards.errors import (
     Corrupt,
@@ -38,6 +40,15 @@ def is_accepted(outcome: Outcome, min_coverage: float) -> bool:
     if not outcome.covers(min_coverage):
         return False
     return all(isinstance(error, _MISSING) for error in outcome.failures.values())
+
+
+def needed_again(outcome: Outcome, again_count: int, min_coverage: float) -> float:
+    """What fraction, 0 to 1, of those shards that are asked again (so many of those that answered) has to answer the second
+    time, so that the whole is still enough.
+    """
+    asked = len(outcome.replies) + len(outcome.failures)
+    needed = ceil((min_coverage - COVERAGE_TOLERANCE) * asked) - (len(outcome.replies) - again_count)
+    return min(1.0, max(0.0, needed / again_count))
 
 
 def failure_of(outcome: Outcome, min_coverage: float = 1.0) -> ShoalError:

@@ -72,6 +72,13 @@ class Outcome(NamedTuple):
         """Whether so large a fraction answered."""
         return self.coverage >= min_coverage - COVERAGE_TOLERANCE
 
+    def without(self, failures: Mapping[int, ShoalError]) -> Outcome:
+        """The same where these shards' answers don't count any more."""
+        if not failures:
+            return self
+        kept = {shard_id: reply for shard_id, reply in self.replies.items() if shard_id not in failures}
+        return Outcome(kept, {**self.failures, **failures})
+
 
 class Complete(NamedTuple):
     """The request is over."""

@@ -13,7 +13,7 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 from cluster.batching import Answered, SearchBatcher
-from cluster.coverage import missing_of
+from cluster.coverage import missing_of, needed_again
 from cluster.fan_out import ShardRequest
 from cluster.gather import Outcome
 from cluster.paging import merge_pages
@@ -31,7 +31,7 @@ from cluster.requests import (
 from cluster.scope import Named, Scope, scope_of
 from cluster.search_times import FanOutTimes, SearchTimes
 from cluster.shard_calls import PATIENCE_S, STRAGGLER_WAIT_S, ShardCalls, countdown, target_of
-from cluster.shard_search import Replies, ShardSearch, shard_search
+from cluster.shard_search import ShardSearch, shard_search
 from cluster.state import CatalogueControl, CollectionState
 from cluster.tenant_guard import narrowed
 from cluster.tenants import shards_asked, split_ids
@@ -200,25 +200,32 @@ class PointReads(ShardCalls):
         outcome = await self._ask_for_enough(asked, way.left_s(), request.min_coverage)
         answered_at = perf_counter()
         way.answered()
-        hits, refetched = await self._merged(search, outcome.replies, way.left_s)
-        common = (outcome, (times, answered_at, perf_counter()))
+        hits, refetched, whole = await self._merged(search, outcome, way.left_s)
+        common = (whole, (times, answered_at, perf_counter()))
+        has_origin = whole is outcome
         return [
-            _Found(one, None if query in refetched else Origin(outcome.replies, query), *common)
+            _Found(one, Origin(outcome.replies, query) if has_origin and query not in refetched else None, *common)
             for query, one in enumerate(hits)
         ]
 
     async def _merged(
-        self, search: ShardSearch, replies: Replies, left_s: Callable[[], float]
-    ) -> tuple[list[QueryHits], Sequence[int]]:
-        """What each query found over all of its shards, and for which queries shards that were cut short were asked again."""
-        merged = search.merge(replies)
-        shard_ids, queries = search.cut_short(replies, merged)
+        self, search: ShardSearch, outcome: Outcome, left_s: Callable[[], float]
+    ) -> tuple[list[QueryHits], Sequence[int], Outcome]:
+        """What each query found over all of its shards, for which queries shards that were cut short were asked again, and the
+        outcome without those that did not answer then: what they said first is no whole answer.
+        """
+        merged = search.merge(outcome.replies)
+        shard_ids, queries = search.cut_short(outcome.replies, merged)
         if queries:
             self.gather_counts.refetches += 1
             bodies = dict.fromkeys(shard_ids, search.whole_body(queries))
-            whole = await self._ask(ShardRequest(Kind.SEARCH, bodies, messages.decode_hits), left_s())
-            merged = search.complete(merged, queries, replies, whole)
-        return search.cut_at_threshold(merged), queries
+            enough = needed_again(outcome, len(shard_ids), search.request.min_coverage)
+            whole = await self._ask_for_enough(
+                ShardRequest(Kind.SEARCH, bodies, messages.decode_hits), left_s(), enough
+            )
+            outcome = outcome.without(whole.failures)
+            merged = search.complete(merged, queries, outcome.replies, whole.replies)
+        return search.cut_at_threshold(merged), queries, outcome
 
 
 def _records_in_order(replies: Mapping[int, Any], keys: list[int], with_vectors: bool) -> list[Record]:

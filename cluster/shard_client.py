@@ -16,7 +16,7 @@ import os
 from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
-from cluster.shard_guard import ShardGuard
+from cluster.shard_guard import TIMER_ERROR_S, ShardGuard
 from shards import handshake
 from shards.errors import ShardUnavailable, ShoalError
 from shards.wire import Frame, FrameReader, Kind, decode_error, encode_frame
@@ -34,8 +34,6 @@ would leave the shard idle meanwhile.
 
 TIMEOUT_COUNTS_S = 1.0
 """A request that was given less shows nothing about the shard when it is late."""
-TIMER_ERROR_S = 0.005
-"""The loop's timers may come a few milliseconds early, by its own clock."""
 
 Done = Callable[[Frame | ShoalError], None]
 Address = tuple[str, int]
@@ -131,7 +129,7 @@ class ShardClient:
         if waiting.given_s >= TIMEOUT_COUNTS_S:
             is_late = asyncio.get_running_loop().time() + TIMER_ERROR_S >= waiting.due_at
             if is_late:
-                self.guard.on_timeout()
+                self.guard.on_timeout(waiting.due_at - waiting.given_s)
         return is_told
 
     async def call(self, kind: Kind, parts: list[Any], deadline_s: float) -> Frame:

@@ -2,7 +2,8 @@
 
 Healthy is every answer, also one that refuses a request: the shard lives and says why. Failures are our own mistakes
 (Internal), a lost or refused connection (once, however many requests were open), and a request that was late though it
-had a second at least (cluster/shard_client.py): a caller that gives a shard a millisecond shows nothing about the shard.
+had a second at least (cluster/shard_client.py) and the shard answered nothing else meanwhile: neither a caller that gives a
+shard a millisecond nor one whose queries are slow, however many of them end at once, shows anything about the shard.
 Callers' deadlines may be long, so a shard that has requests while no byte comes or goes for PROBE_S is sent a PING; one
 that is not answered within PROBE_S is a timeout, too, and when such open the breaker, what the shard still has is given
 up.
@@ -25,6 +26,8 @@ from shards.wire import Frame, Kind
 
 PROBE_S = 1.0
 """A shard that saves a graph, or has its core taken, is still for a quarter of a second."""
+TIMER_ERROR_S = 0.005
+"""The loop's timers may come a few milliseconds early, by its own clock."""
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +62,7 @@ class ShardGuard:
         self._breaker = Breaker(rules)
         self._is_away = False
         """Whether it was opened because the shard can't be reached."""
+        self._answered_at = float("-inf")
         self._seen_progress = (-1, -1)
         self._timer: asyncio.TimerHandle | None = None
         self._probe_id: int | None = None
@@ -96,35 +100,35 @@ class ShardGuard:
 
     def on_answer(self, got: Frame | ShoalError) -> None:
         """It answered."""
+        self._answered_at = now = _now()
         if not self._breaker.is_closed:
             return
         if isinstance(got, Internal):
-            self._on_failure(got.message)
+            self._breaker.on_error(now, got.message, is_answer=True)
+            self._probe_if_opened()
         else:
-            self._breaker.on_success(_now())
+            self._breaker.on_success(now)
 
-    def on_timeout(self) -> None:
-        """It did not answer a request that had time enough."""
-        if self._breaker.is_closed:
+    def on_timeout(self, sent_at: float) -> None:
+        """It did not answer a request that had time enough. `sent_at`: when that left, by the loop's clock."""
+        if self._breaker.is_closed and self._answered_at <= sent_at + TIMER_ERROR_S:
             self._breaker.on_timeout(_now())
             self._probe_if_opened()
 
     def on_lost(self, error: ShoalError) -> None:
         """The connection could not be made, or was lost."""
         if self._breaker.is_closed:
-            self._on_failure(error.message)
+            self._breaker.on_error(_now(), error.message)
+            self._probe_if_opened()
             self._is_away = not self._breaker.is_closed
 
     def reset(self) -> None:
         """Another process answers from now on, or none."""
         self._stop()
         self._breaker.reset()
+        self._watch_if_busy()
 
     # Inside
-
-    def _on_failure(self, reason: str) -> None:
-        self._breaker.on_error(_now(), reason)
-        self._probe_if_opened()
 
     def _probe_if_opened(self) -> bool:
         if self._breaker.is_closed:
@@ -178,8 +182,14 @@ class ShardGuard:
         self._breaker.on_probe(is_healthy, _now())
         if self._breaker.is_closed:
             log.warning("the breaker of %s closed: probes were healthy", self._name)
+            self._watch_if_busy()
         else:
             self._plan(self._breaker.next_probe_in_s(_now()))
+
+    def _watch_if_busy(self) -> None:
+        """Nobody calls `on_busy` where requests are open already: repeated ones, or such as wait to hear a refusal."""
+        if self._client.open_count:
+            self.on_busy()
 
     def _plan(self, wait_s: float) -> None:
         if self._timer is not None:

@@ -23,6 +23,8 @@ from shards.point_ids import KeyArray
 
 SHARD_ID_MAX = 2**16 - 1
 """Owners are stored as uint16."""
+EPOCH_MAX = 2**48
+"""Of a map that comes from elsewhere. Epochs travel and are logged as uint64: this leaves room for every later one."""
 
 ShardId = Annotated[int, Field(ge=0, le=SHARD_ID_MAX)]
 Owners = npt.NDArray[np.uint16]

@@ -16,14 +16,18 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cluster.shard_map import ShardId, ShardMap, even_map
+from cluster.collection_settings import decode_settings
+from cluster.shard_map import EPOCH_MAX, ShardId, ShardMap, even_map
 from cluster.state import CollectionState
 from shards.errors import DamagedSnapshot, InvalidRequest
+from shards.filters.paths import parse_path
 from shards.schema import CollectionSpec
 
 FORMAT = 1
 DESCRIPTION_ENTRY = "description.json"
 """The first entry of a snapshot that is one file."""
+TENANT_FIELD_BYTES_MAX = 2**16 - 1
+"""Of a path that a description may name: routers tell shards its length as uint16."""
 
 
 class _Frozen(BaseModel):
@@ -127,7 +131,25 @@ def decode_content(encoded: bytes) -> SnapshotContent:
         raise DamagedSnapshot(f"{DESCRIPTION_ENTRY} describes no snapshot: {place}: {first['msg']}") from None
     if sorted(part.shard_id for part in content.parts) != list(content.shard_map.shard_ids):
         raise DamagedSnapshot(f"{DESCRIPTION_ENTRY}: the parts are not those of the shard map")
+    try:
+        _check_for_catalogue(content)
+    except (InvalidRequest, ValueError) as error:
+        raise DamagedSnapshot(f"{DESCRIPTION_ENTRY} can't be a collection's: {str(error)[:300]}") from None
     return content
+
+
+def _check_for_catalogue(content: SnapshotContent) -> None:
+    """Raises InvalidRequest or ValueError for what no collection of the catalogue has: it would fail each time it is used."""
+    if content.shard_map.epoch > EPOCH_MAX:
+        raise ValueError(f"shard_map.epoch: it is above the limit EPOCH_MAX of {EPOCH_MAX}")
+    decode_settings(content.settings, frozenset(content.spec.vectors))
+    for name, path in (("tenant_field", content.tenant_field), ("late_tenant_field", content.late_tenant_field)):
+        if path is not None:
+            if len(path.encode()) > TENANT_FIELD_BYTES_MAX:
+                raise ValueError(
+                    f"{name}: it is longer than the limit TENANT_FIELD_BYTES_MAX, {TENANT_FIELD_BYTES_MAX}"
+                )
+            parse_path(path)
 
 
 def those_that_count(found: Mapping[int, Iterable[Mapping[str, Any]]]) -> list[SnapshotDescription]:

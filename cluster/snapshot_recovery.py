@@ -104,7 +104,7 @@ class SnapshotRecovery(Snapshots):
         await self._catalogue.recover_collection(item, deadline_s)
 
     async def _discard(self, content: SnapshotContent, uid: str) -> None:
-        await self._clean_up(Kind.SNAPSHOT_DISCARD, content.shard_map.shard_ids, {"uid": uid})
+        await self._clean_up(Kind.SNAPSHOT_DISCARD, [content.shard_map.shard_ids], {"uid": uid})
 
     def _shard_ids(self) -> list[int]:
         return [shard.shard_id for shard in self._shards.state().shards]
@@ -116,8 +116,19 @@ def _check_sum(recovery: Recovery, found: str) -> None:
 
 
 def _check_restored(content: SnapshotContent, restored: Mapping[int, Any]) -> None:
-    """Raises DamagedSnapshot where a shard's part is not the one that the description is of."""
+    """Raises DamagedSnapshot where a shard's part is not the one that the description is of: another shard's, another
+    collection's, or taken at another time.
+    """
     for part in content.parts:
         found = restored[part.shard_id]
-        if CollectionSpec.model_validate(found["spec"]) != content.spec or found["last_lsn"] != part.last_lsn:
-            raise DamagedSnapshot(f"the part of shard {part.shard_id} is not the one that the snapshot describes")
+        differ = [
+            *(name for name in ("uid", "name") if found[name] != getattr(content, name)),
+            *(["shard id"] if found["shard_id"] not in (None, part.shard_id) else []),
+            *(["last LSN"] if found["last_lsn"] != part.last_lsn else []),
+            *(["spec"] if CollectionSpec.model_validate(found["spec"]) != content.spec else []),
+        ]
+        if differ:
+            raise DamagedSnapshot(
+                f"the part of shard {part.shard_id} is not the one that the snapshot describes: it has another"
+                f" {', '.join(differ)}"
+            )

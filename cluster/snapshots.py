@@ -7,8 +7,8 @@
     delete     the lead first, then the others
 
 A router that dies in between leaves parts without the lead's description: they are no snapshot, and go when their shard starts
-anew, or with the next `delete` of their name. What fails here removes what it began. Recovering is snapshot_recovery.py's
-affair.
+anew, or with the next `delete` of their name. What fails here removes what it began, the lead's part first: a snapshot that
+the lead may still show keeps all its parts. Recovering is snapshot_recovery.py's affair.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import hashlib
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -74,6 +74,7 @@ class Snapshots:
         created_s = time.time()
         name = snapshot_name(created_s, secrets.token_hex(3))
         begun: list[CollectionState] = []
+        is_sealing = False
 
         async def take(state: CollectionState, _: bytes) -> SnapshotContent:
             begun.append(state)
@@ -86,12 +87,14 @@ class Snapshots:
         try:
             content = await self._shards.on_current_state(about, take)
             description = await self._describe(content, deadline_s)
+            is_sealing = True
             await self._seal(description, deadline_s)
         except BaseException:
             for state in begun:
-                await self._clean_up(
-                    Kind.SNAPSHOT_DELETE, state.shard_map.shard_ids, {"uid": state.uid, "name": name}
-                )
+                shard_ids = state.shard_map.shard_ids
+                # A lead that does not answer may have kept the description: then the snapshot is there, and stays whole.
+                steps = [shard_ids[:1], shard_ids[1:]] if is_sealing else [shard_ids]
+                await self._clean_up(Kind.SNAPSHOT_DELETE, steps, {"uid": state.uid, "name": name})
             raise
         return description
 
@@ -170,14 +173,18 @@ class Snapshots:
         request = ShardRequest(kind, dict.fromkeys(shard_ids, messages.encode_json(head)), decode)
         return await self._shards.ask(request, deadline_s)
 
-    async def _clean_up(self, kind: Kind, shard_ids: Any, head: Mapping[str, Any]) -> None:
-        """Remove what was begun, as far as shards can be reached; also where whoever waits has gone."""
+    async def _clean_up(self, kind: Kind, steps: Sequence[Sequence[int]], head: Mapping[str, Any]) -> None:
+        """Remove what was begun, as far as shards can be reached; also where whoever waits has gone. `steps`: shard ids, each
+        step only when all of the one before have answered.
+        """
         with suppress(asyncio.CancelledError):
-            await asyncio.shield(self._try(kind, shard_ids, head))
+            await asyncio.shield(self._try(kind, steps, head))
 
-    async def _try(self, kind: Kind, shard_ids: Any, head: Mapping[str, Any]) -> None:
+    async def _try(self, kind: Kind, steps: Sequence[Sequence[int]], head: Mapping[str, Any]) -> None:
         try:
-            await self._ask_same(kind, shard_ids, head, CLEAN_UP_S)
+            for shard_ids in steps:
+                if shard_ids:
+                    await self._ask_same(kind, shard_ids, head, CLEAN_UP_S)
         except ShoalError as error:
             log.warning("a part of a snapshot is left until its shard starts anew: %s", error.message)
 

@@ -12,6 +12,7 @@ that ticks while there is anything to decide, and the counters. Lives on a route
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from time import perf_counter
@@ -35,6 +36,7 @@ not stop them.
 SAMPLES_MAX = 5_000
 """Latencies that are kept of one window."""
 _SYSTEM = "the cluster"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -185,7 +187,15 @@ class Ticket:
         admission = self._admission
         since = perf_counter()
         turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        waiter = Waiter(since, since + deadline_s, self._weight, turn.set_result)
+
+        def take(may_begin: bool) -> bool:
+            """False where the task was cancelled, which ends the future at once, and is yet to wake and withdraw."""
+            if turn.done():
+                return False
+            turn.set_result(may_begin)
+            return True
+
+        waiter = Waiter(since, since + deadline_s, self._weight, take)
         admission.line.wait(waiter)
         admission.begin_ticking()
         try:
@@ -220,13 +230,18 @@ class Ticket:
             self._weight = weight
 
     def leave(self, started: float, succeeded: bool) -> None:
-        """It is over, in whatever way; `started`: when it arrived, a perf_counter value."""
+        """It is over, in whatever way; `started`: when it arrived, a perf_counter value. Raises nothing: what goes wrong as
+        others get their turn must not cost this one its answer.
+        """
         if not self._has_begun:
             return
         self._has_begun = False
         admission = self._admission
         now = perf_counter()
-        admission.note_late(admission.line.leave(self._weight, now))
+        try:
+            admission.note_late(admission.line.leave(self._weight, now))
+        except Exception:
+            _log.exception("a request ended, and giving its place to the next one in line failed")
         if succeeded and not self._writes and self._cost <= PLAIN_COST_MAX:
             admission.note_latency(now - started)
 

@@ -29,7 +29,7 @@ from cluster.scope import Scope
 from deployments.cluster_api import ClusterApi
 from deployments.shared_answer import SharedAnswer
 from shards.distance import prepare_vectors
-from shards.errors import Conflict, NotFound, Overloaded, ShoalError, StaleEpoch
+from shards.errors import Conflict, Internal, NotFound, Overloaded, ShoalError, StaleEpoch
 
 DEADLINE_S = 1.0
 AGE_S = 1.0
@@ -162,6 +162,9 @@ class Readiness:
             return Probe(name, problem="deadline_exceeded")
         except ShoalError as error:
             return Probe(name, problem=error.code)
+        except Exception:  # a mistake of ours about one collection; the others still have a verdict
+            _log.exception("searching %s for readiness failed", name)
+            return Probe(name, problem=Internal.code)
 
     def _tell(self, verdict: Verdict, before: Verdict | None) -> None:
         if verdict.is_ready and before is not None and not before.is_ready:

@@ -9,6 +9,7 @@ once, within DEADLINE_S as a whole; those of which a shard did not answer in tim
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -23,6 +24,8 @@ AGE_S = 1.0
 REST_FACTOR = 10.0
 DEADLINE_S = 5.0
 COLLECTIONS_AT_ONCE = 16
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,9 @@ class ShardStatistics:
                 try:
                     return await self._cluster.statistics(name, left_s)
                 except ShoalError:
+                    return None
+                except Exception:  # a mistake of ours about one collection; the others are still told of
+                    _log.exception("asking for the statistics of %s failed", name)
                     return None
 
         names = sorted(self._cluster.state.collections)

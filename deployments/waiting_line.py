@@ -20,13 +20,13 @@ STANDING_S = 0.5
 @dataclass(slots=True, eq=False)
 class Waiter:
     """A request in line. `expires_at`: its own deadline; `on_turn` is called with True when it may begin, with False when
-    it is sent away.
+    it is sent away, and says whether anybody was there to hear it: a caller may be gone and not have withdrawn yet.
     """
 
     since: float
     expires_at: float
     weight: float
-    on_turn: Callable[[bool], None]
+    on_turn: Callable[[bool], bool]
 
 
 class WaitingLine:
@@ -110,23 +110,25 @@ class WaitingLine:
             is_late = waiter.expires_at <= now or (stands and now - waiter.since > self._wait_target_s)
             if not is_late and self.ongoing_weight >= self.ongoing_max:
                 break
-            self._turn(waiter, not is_late)
-            sent_away += is_late
+            sent_away += self._turn(waiter, not is_late) and is_late
         return sent_away
 
     def sweep(self, now: float) -> int:
         """The same from time to time, when nobody leaves; it looks at the deadline of everyone in line."""
         expired = [waiter for waiter in self._waiters if waiter.expires_at <= now]
-        for waiter in expired:
-            self._turn(waiter, may_begin=False)
-        return len(expired) + self.advance(now)
+        sent_away = sum([self._turn(waiter, may_begin=False) for waiter in expired])
+        return sent_away + self.advance(now)
 
-    def _turn(self, waiter: Waiter, may_begin: bool) -> None:
+    def _turn(self, waiter: Waiter, may_begin: bool) -> bool:
+        """Take the waiter out of the line; whether it was still there. Nobody else would give the place of one back that
+        is gone, so such a one does not count.
+        """
         del self._waiters[waiter]
-        if may_begin:
+        is_there = waiter.on_turn(may_begin)
+        if is_there and may_begin:
             self.ongoing_count += 1
             self.ongoing_weight += waiter.weight
-        waiter.on_turn(may_begin)
+        return is_there
 
     def _has_stood(self, now: float) -> bool:
         """Whether the line has been too long for long enough."""

@@ -94,7 +94,7 @@ class Committer:
             self._commit_task = loop.create_task(self._commit_all())
         return done
 
-    async def snapshot(self, folder: Path, name: str) -> Snapshot:
+    async def snapshot(self, folder: Path, name: str, shard_id: int) -> Snapshot:
         """Snapshot everything that was acknowledged as `folder`/`name`; see shards/snapshot.py. Writes and searches go on:
         only the links are made on the disk thread, so that log and manifests stand still meanwhile.
         """
@@ -102,7 +102,7 @@ class Committer:
             raise ShardUnavailable("the shard is stopping")
         run = asyncio.get_running_loop().run_in_executor
         await run(self._disk, snapshot.link, self.collection, folder, name)
-        return await run(self._builders.compactions, snapshot.finish, self.collection, folder, name)
+        return await run(self._builders.compactions, snapshot.finish, self.collection, folder, name, shard_id)
 
     async def declare(self, path: str, schema: FieldSchema | None) -> bool:
         """Declare a payload field, or take it back, durably; its indexes are made in the background. False where that is so

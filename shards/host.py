@@ -89,7 +89,7 @@ class ShardHost:
         self._probe_task: asyncio.Task[None] | None = None
         self._shelf = SnapshotShelf(folder)
         self._copiers = ThreadPoolExecutor(SNAPSHOT_THREADS, "snapshot", _give_way)
-        snapshots = SnapshotRequests(self._shelf, self._copiers)
+        snapshots = SnapshotRequests(self._shelf, self._copiers, identity.shard_id)
         self._service = ShardService(identity, self._settings, self._searchers, self._probe, snapshots)
         self._connections: set[ShardConnection] = set()
         self._server: asyncio.Server | None = None

@@ -49,12 +49,16 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
 
 class Snapshot(BaseModel):
-    """What snapshot.json says. `last_lsn`: the last write in it; `files`: by path, with slashes, inside the snapshot."""
+    """What snapshot.json says. `last_lsn`: the last write in it; `files`: by path, with slashes, inside the snapshot.
+
+    `shard_id`: whose part of the collection it is; None where the taker did not know, and in older ones.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     format: int = FORMAT
     name: str
     uid: str
+    shard_id: int | None = None
     spec: CollectionSpec
     created_s: float
     last_lsn: Annotated[int, Field(ge=0)]
@@ -104,11 +108,11 @@ def link(collection: ShardCollection, folder: Path, name: str) -> None:
             _link_segment(collection.folder / SEGMENTS_FOLDER / segment, building / SEGMENTS_FOLDER / segment)
 
 
-def finish(collection: ShardCollection, folder: Path, name: str) -> Snapshot:
+def finish(collection: ShardCollection, folder: Path, name: str, shard_id: int | None = None) -> Snapshot:
     """The second half, on any thread: every file is read, checked and made durable, then the snapshot gets its name."""
     building = _building(folder, name)
     with _building_at(building):
-        snapshot = _seal(collection, building, name)
+        snapshot = _seal(collection, building, name, shard_id)
         rename_durably(building, folder / name)
     return snapshot
 
@@ -211,7 +215,7 @@ def _link_segment(source: Path, target: Path) -> None:
             link_or_copy(source / name, target / name)
 
 
-def _seal(collection: ShardCollection, building: Path, name: str) -> Snapshot:
+def _seal(collection: ShardCollection, building: Path, name: str, shard_id: int | None) -> Snapshot:
     manifest = read_manifests(building)[0][0]
     seals: dict[str, FileSeal] = {}
     row_counts = {}
@@ -230,6 +234,7 @@ def _seal(collection: ShardCollection, building: Path, name: str) -> Snapshot:
     snapshot = Snapshot(
         name=name,
         uid=unseal_json(collection.folder / COLLECTION_FILE)["uid"],
+        shard_id=shard_id,
         spec=collection.spec,
         created_s=time(),
         last_lsn=max(last_lsn, manifest.applied_lsn),

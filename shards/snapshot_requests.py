@@ -6,7 +6,7 @@
     SNAPSHOT_READ      {uid, name, path, offset, byte_count}    -> BYTES
     SNAPSHOT_DELETE    {uid, name}                              -> WRITTEN: 1, or 0 where there was none
     SNAPSHOT_RECEIVE   {uid, path, offset} | piece              -> WRITTEN: bytes of the file so far
-    SNAPSHOT_RESTORE   {uid, source: {uid, name} or null}       -> {spec, last_lsn}
+    SNAPSHOT_RESTORE   {uid, source: {uid, name} or null}       -> {name, uid, shard_id, spec, last_lsn}: as the part has them
     SNAPSHOT_DISCARD   {uid}                                    -> WRITTEN
 
 Each is harmless to repeat, for routers repeat what a lost connection left unanswered: taking and restoring, which take
@@ -39,9 +39,10 @@ SHELF_KINDS = frozenset(
 
 
 class SnapshotRequests:
-    """`threads`: where files are read and written."""
+    """`threads`: where files are read and written; `shard_id`: whose parts these are."""
 
-    def __init__(self, shelf: SnapshotShelf, threads: Executor) -> None:
+    def __init__(self, shelf: SnapshotShelf, threads: Executor, shard_id: int) -> None:
+        self._shard_id = shard_id
         self._shelf = shelf
         self._threads = threads
         self._running: dict[Hashable, asyncio.Future[Any]] = {}
@@ -77,7 +78,7 @@ class SnapshotRequests:
         try:
             snapshot, files = await self._on_thread(self._shelf.files_of, part)
         except NotFound:
-            await committer.snapshot(self._shelf.folder / part.uid, part.name)
+            await committer.snapshot(self._shelf.folder / part.uid, part.name, self._shard_id)
             snapshot, files = await self._on_thread(self._shelf.files_of, part)
         return {"last_lsn": snapshot.last_lsn, "files": files}
 
@@ -101,7 +102,7 @@ class SnapshotRequests:
 
         async def restore() -> dict[str, Any]:
             snapshot = await self._on_thread(self._shelf.restore, source, uid)
-            return {"spec": snapshot.spec.model_dump(mode="json"), "last_lsn": snapshot.last_lsn}
+            return snapshot.model_dump(mode="json", include={"name", "uid", "shard_id", "spec", "last_lsn"})
 
         return self._once(("restore", uid), restore), _json
 

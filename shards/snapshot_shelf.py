@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from shards.disk import fsync_folder, make_folder, write_durably
 from shards.errors import Conflict, Corrupt, DamagedSnapshot, InvalidRequest, NotFound, StorageFull
 from shards.segment_files import seal_json, unseal_json
-from shards.snapshot import NAME, SNAPSHOT_FILE, Snapshot, check_name, delete, read_snapshot
+from shards.snapshot import DELETED_SUFFIX, NAME, SNAPSHOT_FILE, Snapshot, check_name, delete, read_snapshot
 from shards.snapshot_restore import RESTORING_SUFFIX, check_path, check_plain, restore
 
 SNAPSHOTS_FOLDER = "snapshots"
@@ -187,9 +187,12 @@ class SnapshotShelf:
         if target.exists():
             return
         restored = self.folder / RESTORED / uid
-        if not restored.is_dir():
-            raise NotFound(f"collection {uid} is not restored: the shard was restarted meanwhile; recover it again")
-        os.rename(restored, target)
+        try:
+            os.rename(restored, target)
+        except FileNotFoundError:
+            raise NotFound(
+                f"collection {uid} is not restored: the shard was restarted meanwhile, or it was discarded; recover it again"
+            ) from None
         fsync_folder(target.parent)
         fsync_folder(restored.parent)
         shutil.rmtree(self.folder / INCOMING / uid, ignore_errors=True)
@@ -198,7 +201,22 @@ class SnapshotShelf:
         """Remove what came in or was restored as collection `uid`. Harmless where there is nothing."""
         self._place_of(uid)
         for leftover in (f"{INCOMING}/{uid}", f"{RESTORED}/{uid}", f"{RESTORED}/{uid}{RESTORING_SUFFIX}"):
-            shutil.rmtree(self.folder / leftover, ignore_errors=True)
+            self._remove_whole(self.folder / leftover)
+
+    def _remove_whole(self, folder: Path) -> None:
+        """Take a folder's name away, then its files: removing goes on inside a folder that was given another name meanwhile,
+        and `adopt` gives one, so that of the two only the first to rename gets it.
+        """
+        doomed = folder.with_name(folder.name + DELETED_SUFFIX)
+        shutil.rmtree(doomed, ignore_errors=True)  # an earlier one that could not be removed whole
+        try:
+            os.rename(folder, doomed)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            log.error("%s is left until the shard starts anew: %s", folder, error)
+            return
+        shutil.rmtree(doomed, ignore_errors=True)
 
     def _folders_of_collections(self) -> Iterator[Path]:
         for folder in sorted(self.folder.iterdir()) if self.folder.is_dir() else ():

@@ -43,6 +43,28 @@ def test_an_answer_between_timeouts_begins_a_new_row() -> None:
     assert breaker.is_closed
 
 
+def test_an_answer_that_says_what_is_wrong_begins_a_new_row_and_a_lost_connection_does_not() -> None:
+    breaker = Breaker(RULES)
+    for _ in range(4):
+        breaker.on_timeout(1.0)
+    breaker.on_error(1.0, "lost")
+    assert breaker.status(1.0).timeouts_in_row == 4
+    breaker.on_error(1.0, "ours", is_answer=True)
+    assert breaker.status(1.0).timeouts_in_row == 0
+
+
+def test_lateness_counts_in_a_row_alone() -> None:
+    breaker = Breaker(RULES)
+    for second in range(25):
+        breaker.on_success(float(second))
+        for _ in range(4):
+            breaker.on_timeout(float(second))
+    assert breaker.is_closed
+    assert breaker.status(25.0).failed_fraction == 0.0
+    breaker.on_timeout(25.0)
+    assert not breaker.is_closed
+
+
 def test_a_fifth_of_the_windows_calls_opens_it_and_fewer_do_not() -> None:
     breaker = Breaker(RULES)
     for _ in range(81):

@@ -193,6 +193,32 @@ def test_fewer_hits_from_each_shard_make_the_same_answer(tmp_path: Path) -> None
     assert refetches <= 2
 
 
+@pytest.mark.parametrize("min_coverage", [0.0, 0.5])
+def test_a_shard_that_dies_before_it_is_asked_again_is_missing_for_who_takes_less(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, min_coverage: float
+) -> None:
+    monkeypatch.setattr("cluster.shard_search.fetch_count", lambda k, share, shard_count: 2)
+
+    async def steps(cluster: LocalCluster, coordinator: Coordinator) -> Any:
+        ask_for_enough = coordinator._ask_for_enough
+
+        async def ask_and_stop(*about: Any) -> Any:
+            outcome = await ask_for_enough(*about)
+            if 1 in cluster.hosts:
+                await asyncio.to_thread(cluster.stop_shard, 1)
+            return outcome
+
+        request = ask(VECTORS[:3], 20, min_coverage=min_coverage)
+        monkeypatch.setattr(coordinator, "_ask_for_enough", ask_and_stop)
+        answer = await coordinator.search("things", request, DEADLINE_S)
+        monkeypatch.setattr("cluster.shard_search.fetch_count", lambda k, share, shard_count: k)
+        return answer, await coordinator.search("things", request, DEADLINE_S)
+
+    answer, of_shard_0 = run(tmp_path, steps, patience_s=1.0)
+    assert (answer.coverage, [one.shard_id for one in answer.missing], answer.origins) == (0.5, [1], ())
+    assert [[*hits.keys] for hits in answer.hits] == [[*hits.keys] for hits in of_shard_0.hits]
+
+
 def test_a_search_that_missed_hits_asks_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cluster.shard_search.fetch_count", lambda k, share, shard_count: 2)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.coverage import failure_of, is_accepted, missing_of
+from cluster.coverage import failure_of, is_accepted, missing_of, needed_again
 from cluster.gather import Outcome
 from shards.errors import (
     BadFilter,
@@ -31,6 +31,30 @@ def outcome(*failures: ShoalError, answered: int = 2) -> Outcome:
 def test_a_shard_in_trouble_is_missing(error: ShoalError) -> None:
     assert is_accepted(outcome(error), 0.6)
     assert not is_accepted(outcome(error), 0.7)
+
+
+@pytest.mark.parametrize(
+    ("answered", "missing", "again", "min_coverage", "needed"),
+    [
+        (3, 0, 1, 1.0, 1.0),
+        (3, 0, 3, 1.0, 1.0),
+        (3, 0, 1, 0.5, 0.0),
+        (3, 0, 1, 0.6667, 0.0),
+        (2, 1, 1, 0.6667, 1.0),
+        (3, 0, 2, 0.6667, 0.5),
+        (3, 0, 3, 0.0, 0.0),
+    ],
+)
+def test_of_those_asked_again_as_many_have_to_answer_as_the_whole_needs(
+    answered: int, missing: int, again: int, min_coverage: float, needed: float
+) -> None:
+    assert needed_again(outcome(*[AWAY] * missing, answered=answered), again, min_coverage) == needed
+
+
+def test_who_did_not_answer_again_is_missing() -> None:
+    first = outcome(LATE, answered=2)
+    assert first.without({}) is first
+    assert first.without({10: AWAY}) == Outcome({11: "x"}, {1: LATE, 10: AWAY})
 
 
 @pytest.mark.parametrize("error", [BadFilter("no such thing"), StaleEpoch("an older map")])

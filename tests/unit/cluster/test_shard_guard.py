@@ -164,6 +164,78 @@ def test_late_answers_open_it(run: Callable[[Scenario], None], monkeypatch: pyte
     run(scenario)
 
 
+def test_slow_queries_that_end_together_show_nothing_where_others_are_answered(
+    run: Callable[[Scenario], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(client: ShardClient, service: FakeService) -> None:
+        monkeypatch.setattr("cluster.shard_client.TIMEOUT_COUNTS_S", 0.001)
+        monkeypatch.setattr(shard_guard, "PROBE_S", DEADLINE_S)
+        service.is_silent = True
+        slow = [asyncio.create_task(client.call(Kind.SEARCH, [], 0.2)) for _ in range(30)]
+        await until(lambda: service.asked.count(Kind.SEARCH) == 30)
+        await asyncio.sleep(2 * shard_guard.TIMER_ERROR_S)
+        service.is_silent = False
+        await client.call(Kind.COUNT, [], DEADLINE_S)
+        service.is_silent = True
+        for late in await asyncio.gather(*slow, return_exceptions=True):
+            assert isinstance(late, TimeoutError)
+        assert client.guard.status()[:3] == (BreakerState.CLOSED, 0, 0.0)
+
+    run(scenario)
+
+
+class FakeClient:
+    """A connection that always has a request open; PINGs are kept, to be answered or not."""
+
+    is_running = True
+    open_count = 1
+    progress = (0, 0)
+
+    def __init__(self) -> None:
+        self.pings: list[Callable[[Frame | ShoalError], None]] = []
+        self.given_up: list[ShoalError] = []
+
+    def send(
+        self, kind: Kind, parts: list[Any], done: Callable[[Frame | ShoalError], None], deadline_s: float = 0.0
+    ) -> int:
+        self.pings.append(done)
+        return 1
+
+    def cancel(self, request_id: int) -> bool:
+        return True
+
+    def give_up(self, error: ShoalError) -> None:
+        self.given_up.append(error)
+
+
+@pytest.mark.parametrize("closes_by", ["probes", "reset"])
+def test_a_shard_that_has_requests_as_its_breaker_closes_is_watched_again(
+    closes_by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario() -> None:
+        client = FakeClient()
+        guard = ShardGuard(client, "shard 0", RULES)
+        for _ in range(RULES.calls_min):
+            guard.on_lost(ShardUnavailable("lost"))
+        assert not guard.is_closed
+        if closes_by == "reset":
+            guard.reset()
+        while not guard.is_closed:
+            await until(lambda: bool(client.pings))
+            client.pings.pop()(Frame(Kind.PONG, 0, 0, memoryview(b"")))
+        await until(lambda: bool(client.given_up))  # now it hangs
+        assert "is silent" in client.given_up[0].message
+        guard._stop()
+
+    monkeypatch.setattr(shard_guard, "PROBE_S", 0.02)
+
+    async def main() -> None:
+        async with asyncio.timeout(5.0):
+            await scenario()
+
+    uvloop.run(main())
+
+
 def test_a_restarted_shard_has_a_clean_record(run: Callable[[Scenario], None]) -> None:
     async def scenario(client: ShardClient, service: FakeService) -> None:
         service.is_silent = True

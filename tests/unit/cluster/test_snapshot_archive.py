@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import random
 import tarfile
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-from cluster.shard_map import even_map
+from cluster.collection_settings import SETTINGS_BYTES_MAX
+from cluster.shard_map import EPOCH_MAX, even_map
 from cluster.snapshot_archive import (
     BLOCK,
     DESCRIPTION_BYTES_MAX,
@@ -23,6 +26,7 @@ from cluster.snapshot_archive import (
 )
 from cluster.snapshot_model import (
     DESCRIPTION_ENTRY,
+    TENANT_FIELD_BYTES_MAX,
     SnapshotContent,
     SnapshotDescription,
     SnapshotPart,
@@ -174,6 +178,48 @@ def test_the_parts_are_those_of_the_shard_map() -> None:
     odd = CONTENT.model_copy(update={"parts": CONTENT.parts[:1]})
     with pytest.raises(DamagedSnapshot, match="not those of the shard map"):
         decode_content(odd.model_dump_json().encode())
+
+
+def described(changes: dict[str, Any]) -> bytes:
+    encoded = CONTENT.model_dump(mode="json")
+    encoded["shard_map"]["epoch"] = changes.pop("epoch", 3)
+    return json.dumps({**encoded, **changes}).encode()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"epoch": EPOCH_MAX + 1}, "EPOCH_MAX"),
+        ({"epoch": 2**70}, "EPOCH_MAX"),
+        ({"epoch": 0}, "shard_map.epoch"),
+        ({"tenant_field": "a["}, "no JSON path"),
+        ({"tenant_field": "a" * (TENANT_FIELD_BYTES_MAX + 1)}, "TENANT_FIELD_BYTES_MAX"),
+        ({"late_tenant_field": ""}, "no JSON path"),
+        ({"settings": "[1,2]"}, "object of sections"),
+        ({"settings": "{"}, "no JSON"),
+        ({"settings": '{"metadata":1}'}, "object of sections"),
+        ({"settings": '{"metadata":{"a":NaN}}'}, "NaN"),
+        ({"settings": '{"vectors":[]}'}, "object of sections"),
+        ({"settings": '{"vectors":{"":[]}}'}, "object of sections"),
+        ({"settings": '{"vectors":{"other":{}}}'}, "'other'"),
+        ({"settings": '{"metadata":' + "[" * 30_000}, "no JSON"),
+        ({"settings": '{"metadata":{"a":%s}}' % ("[" * 40 + "]" * 40)}, "SETTINGS_DEPTH_MAX"),
+        ({"settings": '{"metadata":{"a":"%s"}}' % ("x" * SETTINGS_BYTES_MAX)}, "SETTINGS_BYTES_MAX"),
+        ({"settings": '{"metadata":{"a":"%s"}}' % ("\u00e9" * (SETTINGS_BYTES_MAX // 2))}, "SETTINGS_BYTES_MAX"),
+    ],
+)
+def test_what_no_collection_of_the_catalogue_has_is_refused(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(DamagedSnapshot, match=DESCRIPTION_ENTRY) as refusal:
+        decode_content(described(changes))
+    assert words in refusal.value.message
+    assert len(refusal.value.message) < 500
+
+
+def test_what_a_collection_may_have_is_read() -> None:
+    settings = '{"metadata":{"a":[1.5,null]},"params":{"on_disk_payload":true},"vectors":{"":{"on_disk":true}}}'
+    changes = {"epoch": EPOCH_MAX, "tenant_field": 'a."b c"[0].d', "settings": settings}
+    content = decode_content(described(dict(changes)))
+    assert (content.shard_map.epoch, content.tenant_field, content.settings) == tuple(changes.values())
 
 
 def test_a_snapshot_fits_where_its_shards_are() -> None:

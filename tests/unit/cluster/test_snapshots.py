@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import uvloop
 
+from cluster import snapshots
 from cluster.aliases import CreateAlias
 from cluster.coordinator import Coordinator
 from cluster.requests import ScrollRequest, Selection
-from cluster.snapshot_model import SnapshotDescription
+from cluster.snapshot_archive import END, ArchiveReader, encode_content, header, padding
+from cluster.snapshot_model import SnapshotContent, SnapshotDescription, entries
 from cluster.snapshot_recovery import Recovery
 from shards.batch import make_batch
 from shards.distance import Distance
@@ -24,6 +26,7 @@ from shards.field_schema import FieldSchema
 from shards.filters.indexes import FieldKind
 from shards.point_ids import key_array
 from shards.schema import CollectionSpec, VectorSpec
+from shards.wire import Kind
 from tests.local_cluster import LocalCluster
 from tests.shard_story import flip_byte
 
@@ -261,6 +264,61 @@ def test_a_shard_that_goes_amid_a_recovery_leaves_the_collection(
     run(tmp_path, steps, patience_s=2.0)
 
 
+def unpacked(data: bytes) -> tuple[SnapshotContent, dict[str, bytes]]:
+    reader, found = ArchiveReader(), {}
+    for piece in reader.feed(data):
+        found[piece.entry.name] = found.get(piece.entry.name, b"") + piece.content
+    assert reader.content is not None
+    return reader.content, found
+
+
+def packed(content: SnapshotContent, found: dict[str, bytes]) -> bytes:
+    """A file of these entries, with the lengths that they have."""
+    parts = []
+    for part in content.parts:
+        prefix = f"shard-{part.shard_id}/"
+        own = {name.removeprefix(prefix): len(data) for name, data in found.items() if name.startswith(prefix)}
+        parts.append(part.model_copy(update={"files": own}))
+    content = content.model_copy(update={"parts": tuple(parts)})
+    pieces = [encode_content(content)]
+    for entry in entries(content):
+        pieces += [header(entry.name, entry.byte_count), found[entry.name], padding(entry.byte_count)]
+    return b"".join([*pieces, END])
+
+
+def test_exchanged_parts_and_those_of_another_collection_are_refused(tmp_path: Path) -> None:
+    async def steps(cluster: LocalCluster, coordinator: Coordinator) -> None:
+        await coordinator.create_collection("other", SPEC, 2, WAIT_S, {})
+        for start in (500, 520):  # as many writes as `things` has, each on both shards
+            batch = make_batch(key_array(range(start, start + 20)), VECTORS[:20], [b"{}"] * 20)
+            await coordinator.upsert("other", batch, WAIT_S)
+        await coordinator.upsert("things", make_batch(key_array(range(20)), VECTORS[:20], [b"{}"] * 20), WAIT_S)
+        content, mine = unpacked(await file_of(coordinator, await coordinator.snapshots.create("things", WAIT_S)))
+        others = unpacked(await file_of(coordinator, await coordinator.snapshots.create("other", WAIT_S)))
+        first, second = content.parts
+        of_other = {**mine, **{name: data for name, data in others[1].items() if name.startswith("shard-1/")}}
+        of_other = {name: data for name, data in of_other.items() if name in others[1] or name.startswith("shard-0/")}
+        lsn_of_other = second.model_copy(update={"last_lsn": others[0].parts[1].last_lsn})
+        exchanged = {f"shard-{1 - int(name[6])}{name[7:]}": data for name, data in mine.items()}
+        lsns_exchanged = (
+            first.model_copy(update={"last_lsn": second.last_lsn}),
+            second.model_copy(update={"last_lsn": first.last_lsn}),
+        )
+        for parts, found, words in (
+            ((first, lsn_of_other), of_other, "part of shard 1 .* another uid, name"),
+            (lsns_exchanged, exchanged, "part of shard 0 .* another shard id$"),
+        ):
+            data = packed(content.model_copy(update={"parts": parts}), found)
+            with pytest.raises(DamagedSnapshot, match=words):
+                await coordinator.snapshots.recover_archive(of("copy"), chunks(data), WAIT_S)
+        assert "copy" not in coordinator.state.collections
+        assert leftovers(tmp_path) == []
+        await coordinator.snapshots.recover_archive(of("copy"), chunks(packed(content, mine)), WAIT_S)
+        assert await everything(coordinator, "copy") == await everything(coordinator)
+
+    run(tmp_path, steps)
+
+
 def test_a_part_that_can_t_be_taken_leaves_no_snapshot(tmp_path: Path) -> None:
     async def steps(cluster: LocalCluster, coordinator: Coordinator) -> None:
         await asyncio.to_thread(cluster.stop_shard, 1)
@@ -272,3 +330,33 @@ def test_a_part_that_can_t_be_taken_leaves_no_snapshot(tmp_path: Path) -> None:
         assert not files(tmp_path, "*/snapshots/*/*/snapshot.json")
 
     run(tmp_path, steps, patience_s=0.5)
+
+
+def test_a_lead_that_goes_when_it_has_the_description_leaves_no_half_of_a_snapshot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshots, "CLEAN_UP_S", 2.0)
+
+    async def steps(cluster: LocalCluster, coordinator: Coordinator) -> None:
+        before = await everything(coordinator)
+        lead = coordinator.collection("things").shard_map.shard_ids[0]
+        real = coordinator.snapshots._ask_same
+
+        async def stop_lead(kind: Kind, shard_ids: Any, head: Any, deadline_s: float) -> Any:
+            answer = await real(kind, shard_ids, head, deadline_s)
+            if kind is Kind.SNAPSHOT_SEAL and lead in shard_ids:
+                await asyncio.to_thread(cluster.stop_shard, lead)
+                raise ShardUnavailable("it went before its answer came")
+            return answer
+
+        with monkeypatch.context() as patched:
+            patched.setattr(coordinator.snapshots, "_ask_same", stop_lead)
+            with pytest.raises(ShardUnavailable):
+                await coordinator.snapshots.create("things", WAIT_S)
+        await asyncio.to_thread(cluster.start_shard, lead)
+        await coordinator.catalogue.refresh()
+        (kept,) = await coordinator.snapshots.list_all(WAIT_S)
+        await coordinator.snapshots.recover(of("copy"), kept.content.name, WAIT_S)
+        assert await everything(coordinator, "copy") == before
+
+    run(tmp_path, steps, patience_s=2.0)

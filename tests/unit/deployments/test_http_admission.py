@@ -22,6 +22,7 @@ from deployments.http_message import Reply
 from deployments.limits import LimitSettings
 from deployments.result_cache import Answer, Question
 from deployments.router_parts import RouterParts
+from deployments.waiting_line import Waiter
 from shards.errors import QueueFull, RateLimited
 from tests.unit.deployments.asgi_client import AsgiClient
 from tests.unit.deployments.fake_cluster import FakeCluster
@@ -129,14 +130,17 @@ def test_every_route_on_points_is_limited_and_no_other() -> None:
             assert (route.cost > 0) == ("/points" in path), f"{method} {path}"
 
 
-def test_a_client_that_goes_away_gives_its_place_back() -> None:
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_a_client_that_goes_away_gives_its_place_back(order: tuple[int, int]) -> None:
     async def scenario(router: Router, cluster: SlowCluster) -> None:
-        first, second, third = await start(router, cluster, count=3, under_way=1)
-        second.cancel()
-        first.cancel()
-        await asyncio.wait([first, second])
+        tasks = await start(router, cluster, count=3, under_way=1)
+        for number in order:
+            tasks[number].cancel()
+        await asyncio.wait(tasks[:2])
+        assert tasks[0].cancelled()
+        assert tasks[1].cancelled()
         cluster.turns.release()
-        assert (await third).status == 200
+        assert (await tasks[2]).status == 200
 
     run(AdmissionSettings(requests_max=5, ongoing_cost_max=1), scenario)
 
@@ -157,6 +161,49 @@ def test_one_that_is_given_its_turn_as_it_goes_away_gives_it_on() -> None:
         assert admission.line.held_count == 0
 
     asyncio.run(main())
+
+
+def test_a_request_that_ends_as_the_next_in_line_goes_away_is_answered() -> None:
+    async def scenario(router: Router, cluster: SlowCluster) -> None:
+        first, second, third = await start(router, cluster, count=3, under_way=1)
+        cluster.turns.release()
+        second.cancel()
+        assert (await first).status == 200
+        await asyncio.wait([second])
+        cluster.turns.release()
+        assert (await third).status == 200
+
+    run(AdmissionSettings(requests_max=5, ongoing_cost_max=1), scenario)
+
+
+def test_one_that_goes_away_as_its_time_passes_does_not_count_as_refused() -> None:
+    async def main() -> None:
+        admission = Admission(AdmissionSettings(requests_max=5, ongoing_cost_max=1))
+        first, second = admission.check(1.0), admission.check(1.0)
+        assert (first.begin(), second.begin()) == (True, False)
+        waits = asyncio.create_task(second.wait(0.0))
+        await asyncio.sleep(0)
+        waits.cancel()
+        admission._tick()
+        await asyncio.wait([waits])
+        second.leave(0.0, succeeded=False)
+        assert (admission.counts.refused_late, admission.line.held_count) == (0, 1)
+        first.leave(0.0, succeeded=True)
+
+    asyncio.run(main())
+
+
+def test_a_mistake_as_others_get_their_turn_costs_nobody_an_answer() -> None:
+    def mistaken(may_begin: bool) -> bool:
+        raise ValueError(may_begin)
+
+    async def scenario(router: Router, cluster: SlowCluster) -> None:
+        (first,) = await start(router, cluster, count=1, under_way=1)
+        router.admission.line.wait(Waiter(admission_module.perf_counter(), float("inf"), 1.0, mistaken))
+        cluster.turns.release()
+        assert (await first).status == 200
+
+    run(AdmissionSettings(requests_max=5, ongoing_cost_max=1), scenario)
 
 
 def test_a_request_whose_time_passes_in_line_is_told_so() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from deployments.http_app import HttpApp
 from deployments.limits import LimitSettings
 from deployments.metric_sources import Source
 from deployments.readiness import COLLECTIONS_MAX, Probe, Readiness, choose, judge
-from shards.errors import Corrupt, ShardUnavailable, ShoalError
+from deployments.shard_statistics import ShardStatistics
+from shards.errors import Corrupt, ShardUnavailable
 from tests.unit.deployments.asgi_client import AsgiClient
 from tests.unit.deployments.fake_cluster import FakeCluster
 
@@ -24,7 +26,7 @@ class TroubledCluster(FakeCluster):
 
     def __init__(self, names: list[str]) -> None:
         super().__init__()
-        self.troubles: dict[str, ShoalError | float] = {}
+        self.troubles: dict[str, Exception | float] = {}
         self.searched: list[str] = []
         self.level = "normal"
         client = AsgiClient(HttpApp(self, LimitSettings(), "0"))
@@ -35,12 +37,15 @@ class TroubledCluster(FakeCluster):
         name = scope_of(about).name
         self.searched.append(name)
         trouble = self.troubles.get(name, 1.0)
-        if isinstance(trouble, ShoalError):
+        if isinstance(trouble, Exception):
             raise trouble
         found = await super().search(about, request, deadline_s)
         return SearchAnswer(found.hits, trouble)
 
     async def statistics(self, about: Named, deadline_s: float) -> list[CollectionStatistics]:
+        trouble = self.troubles.get(scope_of(about).name)
+        if isinstance(trouble, Exception):
+            raise trouble
         memory = {"shard": {"level": self.level}}
         return [CollectionStatistics(7, 0, 0, 0, 0, memory=memory)]
 
@@ -89,12 +94,22 @@ def test_what_failed_is_searched_again_until_it_does_not() -> None:
 
 @pytest.mark.parametrize(
     ("trouble", "reason"),
-    [(Corrupt("words"), "1 of 1 searches failed (corrupt)"), (0.5, "a search reached 50% of its shards")],
+    [
+        (Corrupt("words"), "1 of 1 searches failed (corrupt)"),
+        (struct.error("argument out of range"), "1 of 1 searches failed (internal)"),
+        (0.5, "a search reached 50% of its shards"),
+    ],
 )
-def test_a_search_that_fails_or_misses_shards(trouble: ShoalError | float, reason: str) -> None:
+def test_a_search_that_fails_or_misses_shards(trouble: Exception | float, reason: str) -> None:
     cluster = TroubledCluster(["words"])
     cluster.troubles["words"] = trouble
     assert checked(Readiness(cluster)).reasons == (reason,)
+
+
+def test_statistics_that_fail_are_left_out() -> None:
+    cluster = TroubledCluster(["a", "b", "c"])
+    cluster.troubles |= {"a": Corrupt("words"), "b": struct.error("argument out of range")}
+    assert asyncio.run(ShardStatistics(cluster).by_collection()).keys() == {"c"}
 
 
 def test_memory_that_is_used_up() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from functools import partial
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,7 +15,16 @@ NEVER = float("inf")
 
 
 def waiter(turns: list[tuple[str, bool]], name: str, since: float = 0.0, expires_at: float = NEVER) -> Waiter:
-    return Waiter(since, expires_at, 1.0, lambda may_begin: turns.append((name, may_begin)))
+    def on_turn(may_begin: bool) -> bool:
+        turns.append((name, may_begin))
+        return True
+
+    return Waiter(since, expires_at, 1.0, on_turn)
+
+
+def gone(since: float = 0.0, expires_at: float = NEVER) -> Waiter:
+    """One whose caller went away and that is yet to withdraw."""
+    return Waiter(since, expires_at, 1.0, lambda _: False)
 
 
 def test_as_many_begin_as_weigh_less_than_the_limit_and_the_others_wait_in_order() -> None:
@@ -55,6 +65,31 @@ def test_whoever_withdraws_is_not_called() -> None:
     line.withdraw(first)
     line.leave(1, now=0.1)
     assert turns == [("second", True)]
+
+
+def test_the_place_of_one_that_is_gone_goes_to_the_next() -> None:
+    line, turns = WaitingLine(10, 1, 1.0), list[tuple[str, bool]]()
+    assert line.enter(1)
+    absent = gone()
+    for one in (absent, gone(), waiter(turns, "next"), waiter(turns, "last")):
+        line.wait(one)
+    assert line.leave(1, now=0.1) == 0
+    line.withdraw(absent)
+    assert turns == [("next", True)]
+    assert (line.ongoing_count, line.ongoing_weight, line.waiting_count) == (1, 1, 1)
+
+
+def test_one_that_is_gone_is_not_counted_among_those_sent_away() -> None:
+    line, turns = WaitingLine(10, 1, 1.0), list[tuple[str, bool]]()
+    assert line.enter(1)
+    for one in (gone(expires_at=0.5), waiter(turns, "late", expires_at=0.5), gone(), waiter(turns, "stood")):
+        line.wait(one)
+    assert line.sweep(0.6) == 1
+    assert turns == [("late", False)]
+    line.sweep(2.0)
+    assert line.sweep(2.0 + STANDING_S) == 1
+    assert turns[1:] == [("stood", False)]
+    assert (line.ongoing_count, line.waiting_count) == (1, 0)
 
 
 def test_a_passed_deadline_is_noticed_wherever_it_stands_in_line() -> None:
@@ -102,17 +137,20 @@ def test_shrunk_limits_let_fewer_in_and_keep_what_began() -> None:
     assert (line.held_max, line.ongoing_max) == (10, 8)
 
 
-@given(st.lists(st.tuples(st.sampled_from("eels"), st.floats(0.5, 4)), max_size=120))
+@given(st.lists(st.tuples(st.sampled_from("eelsg"), st.floats(0.5, 4)), max_size=120))
 def test_nobody_is_lost_or_counted_twice(story: list[tuple[str, float]]) -> None:
     line, now = WaitingLine(12, 5, 1.0), 0.0
     ongoing: list[float] = []
     waiting: set[int] = set()
 
     def wait(number: int, weight: float) -> Waiter:
-        def on_turn(may_begin: bool) -> None:
+        def on_turn(may_begin: bool) -> bool:
+            if number not in waiting:
+                return False
             waiting.remove(number)
             if may_begin:
                 ongoing.append(weight)
+            return True
 
         return Waiter(now, now + 2.0, weight, on_turn)
 
@@ -128,7 +166,10 @@ def test_nobody_is_lost_or_counted_twice(story: list[tuple[str, float]]) -> None
             line.leave(ongoing.pop(0), now)
         elif act == "s":
             line.sweep(now)
-        assert (line.ongoing_count, line.waiting_count) == (len(ongoing), len(waiting))
+        elif act == "g" and waiting:
+            waiting.remove(min(waiting))  # gone, and withdraws never
+        assert line.ongoing_count == len(ongoing)
+        assert line.waiting_count >= len(waiting)
         assert abs(line.ongoing_weight - sum(ongoing)) < 1e-6
         assert line.held_count <= 12
         assert not waiting or line.ongoing_weight >= line.ongoing_max
@@ -159,11 +200,14 @@ class Simulated:
         elif self.line.enter(1):
             self.work(at)
         else:
-            self.line.wait(
-                Waiter(
-                    at, NEVER, 1.0, lambda may_begin: self.work(at) if may_begin else self.refused.append(self.now)
-                )
-            )
+            self.line.wait(Waiter(at, NEVER, 1.0, partial(self.turn, at)))
+
+    def turn(self, arrived: float, may_begin: bool) -> bool:
+        if may_begin:
+            self.work(arrived)
+        else:
+            self.refused.append(self.now)
+        return True
 
     def work(self, arrived: float) -> None:
         self.free_at = max(self.free_at, self.now) + self.service_s

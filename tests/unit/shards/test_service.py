@@ -64,7 +64,7 @@ class Caller:
         self.connection = Connection()
         probe = RecallProbe(builders, time.monotonic)
         identity = ShardIdentity("cluster", 0, "node")
-        snapshots = SnapshotRequests(SnapshotShelf(collection.folder.parent), builders)
+        snapshots = SnapshotRequests(SnapshotShelf(collection.folder.parent), builders, 0)
         self.service = ShardService(identity, settings or ShardSettings(), builders, probe, snapshots)
         self.committer = Committer(collection, Builders(builders, builders), self.service.memory)
         self.service.hosted[TARGET.uid] = Hosted(collection, 1, self.committer)

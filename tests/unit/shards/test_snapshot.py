@@ -135,7 +135,7 @@ def test_a_running_collection_is_snapshotted_amid_its_writes(tmp_path: Path) -> 
         )
         writes = [committer.submit(upsert_op(batch_of([key, key + 1_000])), 1) for key in range(40)]
         before = max(await asyncio.gather(*writes))
-        taking = asyncio.ensure_future(committer.snapshot(tmp_path / "s", "one"))
+        taking = asyncio.ensure_future(committer.snapshot(tmp_path / "s", "one", 3))
         later = [committer.submit(upsert_op(batch_of([key], 1)), 1) for key in range(40)]
         taken = await taking
         last = max(await asyncio.gather(*later))
@@ -162,7 +162,7 @@ def test_a_stopping_shard_takes_none(tmp_path: Path) -> None:
         committer = Committer(new_collection(tmp_path / "c"), Builders(builders, builders))
         await committer.close()
         with pytest.raises(Unavailable, match="stopping"):
-            await committer.snapshot(tmp_path / "s", "one")
+            await committer.snapshot(tmp_path / "s", "one", 3)
 
     with ThreadPoolExecutor(1) as builders:
         asyncio.run(run())

@@ -27,6 +27,7 @@ from tests.shard_story import Story, flip_byte, sealed_and_tail
 NEW_UID = "fedcba9876543210" * 2
 PART = PartName(UID, "one")
 HEAD = PART._asdict()
+SHARD_ID = 7
 
 
 class Shard:
@@ -36,7 +37,7 @@ class Shard:
         self.story = Story(folder / UID)
         sealed_and_tail(self.story)
         self.shelf = SnapshotShelf(folder)
-        self.requests = SnapshotRequests(self.shelf, threads)
+        self.requests = SnapshotRequests(self.shelf, threads, SHARD_ID)
         self.threads = threads
 
     async def ask(self, kind: Kind, head: Any, piece: bytes | None = None) -> bytes:
@@ -116,6 +117,7 @@ def test_a_part_is_restored_as_another_collection(tmp_path: Path) -> None:
         for _ in range(2):
             restored = json.loads(await shard.ask(Kind.SNAPSHOT_RESTORE, {"uid": NEW_UID, "source": HEAD}))
             assert restored["last_lsn"] == taken["last_lsn"]
+            assert (restored["name"], restored["uid"], restored["shard_id"]) == ("one", UID, SHARD_ID)
         check_restored(shard, tmp_path)
 
     run(tmp_path, steps)
@@ -217,3 +219,36 @@ def test_no_link_is_followed(tmp_path: Path) -> None:
         assert secret.read_bytes() == b"secret"
 
     run(tmp_path, steps)
+
+
+@pytest.mark.parametrize("at", ["before", "amid"])
+def test_of_discarding_and_adopting_one_gets_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str) -> None:
+    """Removing goes on inside a folder that is renamed meanwhile: what is served would be emptied."""
+    shelf, target = SnapshotShelf(tmp_path), tmp_path / NEW_UID
+    names = {f"segments/{number}" for number in range(20)}
+    for name in names:
+        shelf_file = shelf.folder / "restored" / NEW_UID / name
+        shelf_file.parent.mkdir(parents=True, exist_ok=True)
+        shelf_file.write_bytes(b"x")
+    outcomes: list[bool] = []
+    step = "rename" if at == "before" else "unlink"
+    real = getattr(os, step)
+
+    def adopting(*arguments: Any, **options: Any) -> None:
+        monkeypatch.setattr(os, step, real)
+        if at == "amid":
+            real(*arguments, **options)
+        try:
+            shelf.adopt(NEW_UID, target)
+            outcomes.append(True)
+        except NotFound:
+            outcomes.append(False)
+        if at == "before":
+            real(*arguments, **options)
+
+    monkeypatch.setattr(os, step, adopting)
+    shelf.discard(NEW_UID)
+    assert outcomes == [at == "before"]
+    kept = {path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()}
+    assert kept == (names if at == "before" else set())
+    assert list((shelf.folder / "restored").iterdir()) == []

@@ -64,7 +64,7 @@ class Shard:
     ) -> None:
         settings = ShardSettings(inline_queries_max=0)
         probe = RecallProbe(threads, time.monotonic)
-        snapshots = SnapshotRequests(SnapshotShelf(collection.folder.parent), threads)
+        snapshots = SnapshotRequests(SnapshotShelf(collection.folder.parent), threads, 0)
         self.service = ShardService(ShardIdentity("cluster", 0, "node"), settings, searcher, probe, snapshots)
         self.committer = Committer(collection, Builders(threads, threads), self.service.memory)
         self.service.hosted[TARGET.uid] = Hosted(collection, 1, self.committer)

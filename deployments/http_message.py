@@ -51,6 +51,8 @@ class HttpContext:
     admission: Admission = field(default_factory=Admission)
     background: set[asyncio.Task[None]] = field(default_factory=set)
     """What goes on although its request was answered."""
+    recoveries: set[object] = field(default_factory=set)
+    """One for each recovery of a snapshot that goes on."""
 
 
 @dataclass(slots=True)

@@ -2,7 +2,8 @@
 
 A snapshot outlives its collection, so these answer for a collection that was deleted as long as there is a snapshot of it.
 Without `wait=false` they answer when all is done, which may take minutes: `timeout` is for each of their steps, and by default
-as long as may be. Who recovers a snapshot must be allowed to read the collection that it was taken of.
+as long as may be. A file from elsewhere has to come whole within it, or within FETCH_BEHIND_S where nobody waits. Who recovers
+a snapshot must be allowed to read the collection that it was taken of.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import aclosing
 from functools import partial
 from time import perf_counter
 from typing import Annotated, Any, Literal, TypeVar
@@ -24,11 +26,15 @@ from deployments.http_collections import check_name
 from deployments.http_errors import status_of
 from deployments.http_json import parse_body
 from deployments.http_message import HttpContext, Reply, Request, Stream, success
-from deployments.snapshot_sources import NamedSource, Source, source_of
-from shards.errors import Forbidden, ShoalError
+from deployments.snapshot_sources import NamedSource, Source, source_of, within
+from shards.errors import Conflict, Forbidden, ShoalError
 
 ACCEPTED = 202
 TAR = b"application/x-tar"
+RECOVERIES_MAX = 2
+"""At once, of one router: each takes disk, memory and threads of every shard."""
+FETCH_BEHIND_S = 6 * 3600.0
+"""For a file to come that nobody waits for: 1 TB at 50 MB/s."""
 _LOCATION_LENGTH_MAX = 4096
 
 _log = logging.getLogger(__name__)
@@ -86,16 +92,36 @@ async def recover_snapshot(context: HttpContext, request: Request) -> Reply:
     body = parse_body(RecoverSnapshotBody, request.body)
     source = source_of(body.location, body.api_key, context.snapshots)
     recovery = Recovery(request.named, partial(_check_readable, request), body.checksum)
-    recovering = partial(_recover, context, recovery, source, _deadline_s(context, request))
+    deadline_s = _deadline_s(context, request)
+    fetch_s = deadline_s if request.wait(default=True) else FETCH_BEHIND_S
+    _check_room(context)
+    recovering = partial(_recover, context, recovery, source, (deadline_s, fetch_s))
     return await _do(context, request, recovering, lambda _: b"true")
 
 
-async def _recover(context: HttpContext, recovery: Recovery, source: Source, deadline_s: float) -> None:
+async def _recover(context: HttpContext, recovery: Recovery, source: Source, times_s: tuple[float, float]) -> None:
+    """`times_s`: for each step, and for all of a file from elsewhere to come."""
+    _check_room(context)  # again: what was accepted may have to wait until it begins
+    place = object()
+    context.recoveries.add(place)
+    deadline_s, fetch_s = times_s
     snapshots = context.cluster.snapshots
-    if isinstance(source, NamedSource):
-        await snapshots.recover(recovery, source.name, deadline_s)
-    else:
-        await snapshots.recover_archive(recovery, source.chunks(), deadline_s)
+    try:
+        if isinstance(source, NamedSource):
+            await snapshots.recover(recovery, source.name, deadline_s)
+        else:
+            async with aclosing(within(source.chunks(), fetch_s)) as chunks:
+                await snapshots.recover_archive(recovery, chunks, deadline_s)
+    finally:
+        context.recoveries.discard(place)
+
+
+def _check_room(context: HttpContext) -> None:
+    if len(context.recoveries) >= RECOVERIES_MAX:
+        raise Conflict(
+            f"this router recovers {len(context.recoveries)} snapshots already, which is the limit RECOVERIES_MAX; repeat it"
+            " when one of them is done"
+        )
 
 
 def _check_readable(request: Request, collection: str) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 FOLDER_NAME = "snapshots"
 
@@ -15,6 +16,18 @@ def _listed(value: object) -> object:
     return value.split() if isinstance(value, str) else value
 
 
+def _is_prefix(text: str) -> str:
+    """A text that says whole servers and folders, so that nothing of it has to be guessed when it is compared."""
+    try:
+        url = urlsplit(text)
+        is_whole = url.scheme in ("http", "https") and bool(url.hostname) and (url.port is None or url.port > 0)
+    except ValueError:
+        is_whole = False
+    if not is_whole or not text.isascii() or any(sign in text for sign in "?#@\\"):
+        raise ValueError("give http(s)://host, a port and a path if need be, without user, query or fragment")
+    return text
+
+
 class SnapshotSettings(BaseModel):
     """Both on the machine of the router that is asked."""
 
@@ -22,8 +35,10 @@ class SnapshotSettings(BaseModel):
 
     folder: Path | None = None
     """Files in it may be recovered by `file://`; None: `snapshots` in the data folder."""
-    url_prefixes: Annotated[tuple[str, ...], BeforeValidator(_listed)] = ()
-    """A router fetches a snapshot from addresses that begin with one of these, and from no other."""
+    url_prefixes: Annotated[tuple[Annotated[str, AfterValidator(_is_prefix)], ...], BeforeValidator(_listed)] = ()
+    """A router fetches a snapshot from addresses that begin with one of these, and from no other. Scheme, host and port are
+    compared whole, the path by its segments.
+    """
 
     def within(self, data_folder: Path) -> Self:
         """With the folder that None stands for."""

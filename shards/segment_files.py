@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -43,6 +44,10 @@ GRAPHS = tuple(f"graph-{number}.hnsw" for number in range(VECTORS_MAX))
 """By the number of the vector."""
 REBUILDABLE = frozenset({ORDER, *GRAPHS})
 """Follow from keys and vectors."""
+SEALED_JSON_BYTES_MAX = 64 * 1024 * 1024
+"""Of a file of sealed JSON, which is read whole. The largest are snapshot.json (some 150 bytes a file, up to ten files a
+segment) and a manifest (some 80 bytes for each bulk load that it still knows, 200 for each segment).
+"""
 _READ_BYTES = 8 * 1024 * 1024
 
 
@@ -232,13 +237,21 @@ def seal_json(content: dict[str, Any]) -> bytes:
 def unseal_json(path: Path) -> dict[str, Any]:
     """The content that `seal_json` wrote. Raises Corrupt, naming the file."""
     try:
-        sealed = json.loads(path.read_bytes())
+        with open(path, "rb") as file:
+            if (byte_count := os.fstat(file.fileno()).st_size) > SEALED_JSON_BYTES_MAX:
+                raise Corrupt(
+                    f"{path} is damaged: it has {byte_count} bytes; the limit SEALED_JSON_BYTES_MAX is"
+                    f" {SEALED_JSON_BYTES_MAX}"
+                )
+            sealed = json.loads(file.read(SEALED_JSON_BYTES_MAX))
         content: dict[str, Any] = sealed["content"]
+        if not isinstance(content, dict):
+            raise Corrupt(f"{path} is damaged: its content is no object")
         checksum = google_crc32c.value(json.dumps(content, sort_keys=True).encode())
         if checksum != sealed["crc32c"]:
             raise Corrupt(f"{path} is damaged: its checksum is {checksum}, it says {sealed['crc32c']}")
     except FileNotFoundError:
         raise Corrupt(f"{path} is missing") from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise Corrupt(f"{path} is damaged: {error}") from error
     return content

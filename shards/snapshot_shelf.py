@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from shards.disk import fsync_folder, make_folder, write_durably
-from shards.errors import Conflict, Corrupt, DamagedSnapshot, InvalidRequest, NotFound, StorageFull
-from shards.segment_files import seal_json, unseal_json
+from shards.errors import Conflict, Corrupt, DamagedSnapshot, InvalidRequest, NotFound, ShoalError, StorageFull
+from shards.segment_files import SEALED_JSON_BYTES_MAX, seal_json, unseal_json
 from shards.snapshot import DELETED_SUFFIX, NAME, SNAPSHOT_FILE, Snapshot, check_name, delete, read_snapshot
 from shards.snapshot_restore import RESTORING_SUFFIX, check_path, check_plain, restore
 
@@ -141,10 +141,14 @@ class SnapshotShelf:
 
     def receive(self, uid: str, path: str, offset: int, piece: bytes | memoryview) -> int:
         """Put a piece of a file into the part that comes in for collection `uid`; returns the file's length so far. The pieces
-        of a file come in their order; one that comes twice is written twice.
+        of a file come in their order; one that comes twice is written twice. Raises DamagedSnapshot for JSON that is too long.
         """
         check_path(path)
         self._place_of(uid)
+        if path.endswith(".json") and offset + len(piece) > SEALED_JSON_BYTES_MAX:
+            raise DamagedSnapshot(
+                f"{path} is longer than the limit SEALED_JSON_BYTES_MAX, {SEALED_JSON_BYTES_MAX}: it is no snapshot's"
+            )
         target = self.folder / INCOMING / uid / path
         with _full_disk_told(self.folder):
             if offset == 0:
@@ -175,10 +179,11 @@ class SnapshotShelf:
             make_folder(target.parent)
             with _full_disk_told(self.folder):
                 return restore(source, target, uid)
-        except Corrupt as error:
-            raise DamagedSnapshot(
-                f"the snapshot is damaged, nothing was restored: {_without(error.message, source)}"
-            ) from error
+        except (Corrupt, NotFound, FileNotFoundError) as error:
+            if part is not None:
+                self.part_at(part)  # a part that was deleted meanwhile is not there, rather than damaged
+            reason = _without(error.message, source) if isinstance(error, ShoalError) else "a file is missing"
+            raise DamagedSnapshot(f"the snapshot is damaged, nothing was restored: {reason}") from error
 
     def adopt(self, uid: str, target: Path) -> None:
         """Put restored collection `uid` where it is served, unless it is there already. Raises NotFound where it was not

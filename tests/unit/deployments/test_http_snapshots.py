@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cluster.api_keys import AddKey, Grant, Role, apply_change, new_key
+from deployments import http_snapshots
 from deployments.http_app import HttpApp
 from deployments.limits import LimitSettings
 from deployments.router_parts import RouterParts
 from deployments.snapshot_settings import SnapshotSettings
-from tests.unit.deployments.asgi_client import AsgiClient
+from tests.unit.deployments.asgi_client import AsgiClient, Response
 from tests.unit.deployments.fake_cluster import FakeCluster, FakeSnapshots
 
 SNAPSHOTS = "/collections/words/snapshots"
@@ -82,6 +84,29 @@ def test_time_is_given_generously_unless_it_is_limited(client: AsgiClient, clust
     client.call("POST", SNAPSHOTS)
     client.call("POST", SNAPSHOTS + "?timeout=7")
     assert cluster.deadlines[-2:] == [LimitSettings().timeout_s_max, 7.0]
+
+
+def test_so_many_are_recovered_at_once_and_no_more(
+    client: AsgiClient, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[Response] = []
+    real = FakeSnapshots.recover
+
+    async def recover(self: FakeSnapshots, *arguments: Any) -> None:
+        """Amid the first, two more are asked for."""
+        if not answers:
+            another, body = AsgiClient(client.app), {"location": "snapshot-0"}
+            answers.append(await asyncio.to_thread(another.call, "PUT", RECOVER, body))
+            answers.append(await asyncio.to_thread(another.call, "PUT", RECOVER + "?wait=false", body))
+        await real(self, *arguments)
+
+    monkeypatch.setattr(FakeSnapshots, "recover", recover)
+    monkeypatch.setattr(http_snapshots, "RECOVERIES_MAX", 1)
+    client.call("POST", SNAPSHOTS)
+    for _ in range(3):
+        assert client.call("PUT", RECOVER, {"location": "snapshot-0"}).result is True
+    assert [answer.status for answer in answers] == [409, 409]
+    assert "RECOVERIES_MAX" in answers[0].error
 
 
 def test_a_file_in_the_folder_is_recovered(client: AsgiClient, cluster: FakeCluster, tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ import pytest
 from shards import segment_files
 from shards.errors import Corrupt
 from shards.index import SearchPlan
+from shards.manifest import Manifest, SegmentEntry, SessionEntry, manifest_path, read_manifest, write_manifest
+from shards.op_history import OPS_KEPT
 from shards.point_ids import key_array
 from shards.sealed import open_segment
 from tests.shard_oracle import batch_of, vectors_of
@@ -222,3 +224,33 @@ def test_a_header_without_a_file_is_corrupt(folder: Path, name: str) -> None:
 def test_mapped_files_can_not_be_written(folder: Path) -> None:
     mapped = segment_files.map_array(folder / "vectors.f32", np.dtype(np.float32))
     assert not mapped.flags.writeable
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"[" * 100_000, "recursion"),
+        (b'{"content":[1],"crc32c":0}', "no object"),
+        (b" " * 201, "SEALED_JSON_BYTES_MAX"),
+    ],
+)
+def test_json_that_is_deep_or_long_or_no_object_is_corrupt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: bytes, words: str
+) -> None:
+    monkeypatch.setattr(segment_files, "SEALED_JSON_BYTES_MAX", 200 if words.startswith("SEALED") else 10**6)
+    (tmp_path / "sealed.json").write_bytes(text)
+    with pytest.raises(Corrupt, match=rf"sealed\.json is damaged.*{words}"):
+        segment_files.unseal_json(tmp_path / "sealed.json")
+
+
+def test_the_largest_manifest_is_read(tmp_path: Path) -> None:
+    """One that knows as many loads as operations are kept, and as many segments."""
+    sessions = tuple(SessionEntry(session=f"{number:032x}", lsn=2**62) for number in range(OPS_KEPT))
+    segments = tuple(
+        SegmentEntry(name=f"{number:040}", lsn=2**62, dead_file=f"dead-{number:060}.bits") for number in range(10_000)
+    )
+    manifest = Manifest(number=7, segments=segments, merged_sessions=sessions, history_file="ops-00000007.bin")
+    write_manifest(tmp_path, manifest)
+    path = manifest_path(tmp_path, 7)
+    assert path.stat().st_size < segment_files.SEALED_JSON_BYTES_MAX / 4
+    assert read_manifest(path) == manifest

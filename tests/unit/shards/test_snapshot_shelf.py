@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from shards import messages
+from shards import messages, snapshot_restore, snapshot_shelf
 from shards.committer import Committer
 from shards.errors import Conflict, Corrupt, DamagedSnapshot, InvalidRequest, NotFound
 from shards.recovery import open_collection
@@ -160,6 +160,63 @@ def test_what_is_damaged_is_named_without_its_folder(tmp_path: Path) -> None:
             await shard.ask(Kind.SNAPSHOT_RESTORE, {"uid": NEW_UID, "source": HEAD})
         assert str(tmp_path) not in caught.value.message
         assert not (shard.shelf.folder / "restored" / NEW_UID).exists()
+
+    run(tmp_path, steps)
+
+
+@pytest.mark.parametrize("content", [b"[" * 200_000, b'{"content":[],"crc32c":0}', b"", b"{}"])
+def test_json_that_is_no_snapshot_s_is_damaged(tmp_path: Path, content: bytes) -> None:
+    async def steps(shard: Shard) -> None:
+        head = {"uid": NEW_UID, "path": "snapshot.json", "offset": 0}
+        await shard.ask(Kind.SNAPSHOT_RECEIVE, head, content)
+        with pytest.raises(DamagedSnapshot, match=r"snapshot\.json is damaged") as caught:
+            await shard.ask(Kind.SNAPSHOT_RESTORE, {"uid": NEW_UID, "source": None})
+        assert str(tmp_path) not in caught.value.message
+
+    run(tmp_path, steps)
+
+
+def test_json_that_is_too_long_is_not_received(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(snapshot_shelf, "SEALED_JSON_BYTES_MAX", 1000)
+    shelf = SnapshotShelf(tmp_path)
+    assert shelf.receive(NEW_UID, "snapshot.json", 0, bytes(600)) == 600
+    for path, offset, byte_count in (("snapshot.json", 600, 401), ("fields.json", 0, 1001)):
+        with pytest.raises(DamagedSnapshot, match=f"{path} is longer than .* SEALED_JSON_BYTES_MAX"):
+            shelf.receive(NEW_UID, path, offset, bytes(byte_count))
+    assert shelf.receive(NEW_UID, "snapshot.json", 600, bytes(400)) == 1000
+    assert shelf.receive(NEW_UID, "ops-00000001.bin", 0, bytes(1001)) == 1001
+
+
+def test_a_part_without_its_snapshot_json_is_damaged(tmp_path: Path) -> None:
+    async def steps(shard: Shard) -> None:
+        await shard.take()
+        await shard.ask(Kind.SNAPSHOT_RECEIVE, {"uid": NEW_UID, "path": "ops-00000001.bin", "offset": 0}, b"x")
+        (shard.shelf.part_at(PART) / "snapshot.json").unlink()
+        for source in (None, HEAD):
+            with pytest.raises(DamagedSnapshot, match=r"snapshot\.json is missing") as caught:
+                await shard.ask(Kind.SNAPSHOT_RESTORE, {"uid": NEW_UID, "source": source})
+            assert str(tmp_path) not in caught.value.message
+
+    run(tmp_path, steps)
+
+
+@pytest.mark.parametrize("step", ["check_snapshot", "read_snapshot", "_build"])
+def test_a_part_that_is_deleted_while_it_is_restored_is_not_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    async def steps(shard: Shard) -> None:
+        await shard.take()
+        real = getattr(snapshot_restore, step)
+
+        def after_deletion(*arguments: Any) -> Any:
+            shard.shelf.delete(PART)
+            return real(*arguments)
+
+        monkeypatch.setattr(snapshot_restore, step, after_deletion)
+        with pytest.raises(NotFound, match="no part of the snapshot one") as caught:
+            await shard.ask(Kind.SNAPSHOT_RESTORE, {"uid": NEW_UID, "source": HEAD})
+        assert str(tmp_path) not in caught.value.message
+        assert list((shard.shelf.folder / "restored").iterdir()) == []
 
     run(tmp_path, steps)
 

@@ -9,6 +9,15 @@
 A router that dies in between leaves parts without the lead's description: they are no snapshot, and go when their shard starts
 anew, or with the next `delete` of their name. What fails here removes what it began, the lead's part first: a snapshot that
 the lead may still show keeps all its parts. Recovering is snapshot_recovery.py's affair.
+
+Shards take their parts at different moments. Where a tenant field says which shard holds a point, one that gets another tenant
+moves: it is written on B, then withdrawn on A (upserts.py). B's part from before the first and A's from after the second would
+both lack it. So each shard has a mark that changes before a withdrawal reaches its log, and with every life of the shard. The
+router asks all shards for theirs, then has the parts taken; each part comes with the mark at its moment. Were a point
+in neither, its withdrawal began after the write on B, so after B's part, so after A was asked; and it is in A's part: A's two
+marks differ. Then these parts are let go of, and others are taken, under another name, so that none from before is
+found taken. The other order, A's part before the withdrawal and B's after the write, leaves a point in both, as an
+upsert does that fails between its steps, until its id is upserted again.
 """
 
 from __future__ import annotations
@@ -38,12 +47,15 @@ from cluster.snapshot_model import (
 from cluster.state import ClusterState, CollectionState
 from cluster.tenant_guard import check_whole
 from shards import messages
-from shards.errors import NotFound, ShoalError
+from shards.errors import NotFound, ShoalError, Unavailable
 from shards.wire import Kind
 
 PIECE_BYTES = 1024 * 1024
 """Of a file, read or sent at once: what a download holds of a snapshot at any time."""
 CLEAN_UP_S = 10.0
+TAKES_MAX = 5
+"""How often parts are taken while points move. Only moves amid their moments count: some ms, however large the parts."""
+MOVING_RETRY_S = 5.0
 
 log = logging.getLogger(__name__)
 
@@ -77,12 +89,20 @@ class Snapshots:
         is_sealing = False
 
         async def take(state: CollectionState, _: bytes) -> SnapshotContent:
-            begun.append(state)
-            body = [target_of(state).encode(), *messages.encode_json({"name": name})]
-            request = ShardRequest(
-                Kind.SNAPSHOT_TAKE, dict.fromkeys(state.shard_map.shard_ids, body), messages.decode_json
+            nonlocal name
+            for _take in range(TAKES_MAX):
+                for before in begun:
+                    head = {"uid": before.uid, "name": name}
+                    await self._clean_up(Kind.SNAPSHOT_DELETE, [before.shard_map.shard_ids], head)
+                    name = snapshot_name(created_s, secrets.token_hex(3))
+                begun[:] = [state]
+                if (parts := await self._take_parts(state, name, deadline_s)) is not None:
+                    return content_of(state, name, created_s, parts)
+            raise Unavailable(
+                f"points of `{state.name}` changed their tenant each of the {TAKES_MAX} times that a snapshot was tried:"
+                " try again when fewer do",
+                MOVING_RETRY_S,
             )
-            return content_of(state, name, created_s, await self._shards.ask(request, deadline_s))
 
         try:
             content = await self._shards.on_current_state(about, take)
@@ -148,6 +168,25 @@ class Snapshots:
             if fill := padding(entry.byte_count):
                 yield fill
         yield END
+
+    async def _take_parts(
+        self, state: CollectionState, name: str, deadline_s: float
+    ) -> Mapping[int, Mapping[str, Any]] | None:
+        """What each shard says of its part; None where points moved meanwhile (see the module)."""
+        marks: Mapping[int, Any] = {}
+        if state.tenant_field is not None:
+            marks = await self._ask_all(Kind.SNAPSHOT_MARK, state, [], deadline_s)
+        parts = await self._ask_all(Kind.SNAPSHOT_TAKE, state, messages.encode_json({"name": name}), deadline_s)
+        is_still = all(parts[shard_id]["mark"] == answer["mark"] for shard_id, answer in marks.items())
+        return parts if is_still else None
+
+    async def _ask_all(
+        self, kind: Kind, state: CollectionState, rest: list[Any], deadline_s: float
+    ) -> Mapping[int, Mapping[str, Any]]:
+        """Ask all shards of a collection the same about it; their answers are JSON."""
+        body = [target_of(state).encode(), *rest]
+        request = ShardRequest(kind, dict.fromkeys(state.shard_map.shard_ids, body), messages.decode_json)
+        return await self._shards.ask(request, deadline_s)
 
     async def _describe(self, content: SnapshotContent, deadline_s: float) -> SnapshotDescription:
         checksum = hashlib.sha256()

@@ -20,7 +20,7 @@ from cluster.scope import Scope
 from cluster.state import CollectionState
 from shards.batch import PointBatch
 from shards.errors import Forbidden
-from shards.filter_query import LIMITS, filter_query
+from shards.filter_query import KEPT_BYTES_MAX, LIMITS, filter_query
 from shards.filters.parsing import encode_filter, parse_filter
 from shards.filters.semantics import NOBODY, check_of_leaf, compile_check
 from shards.point_ids import key_list, point_id
@@ -50,10 +50,12 @@ def _guard(field: str, tenants: tuple[str, ...], may_have_several: bool) -> byte
 
 def narrowed(encoded_filter: bytes, guard: bytes) -> bytes:
     """The filter of what matches both; either may be b""."""
-    return _both(encoded_filter, guard) if encoded_filter and guard else encoded_filter or guard
+    if not encoded_filter or not guard:
+        return encoded_filter or guard
+    is_short = len(encoded_filter) + len(guard) <= KEPT_BYTES_MAX
+    return _both_kept(encoded_filter, guard) if is_short else _both(encoded_filter, guard)
 
 
-@lru_cache(maxsize=1024)
 def _both(encoded_filter: bytes, guard: bytes) -> bytes:
     """Clauses stand side by side, so that the filter gets no deeper. One that is narrowed already stays as it is."""
     whole: dict[str, Any] = orjson.loads(encoded_filter)
@@ -62,6 +64,9 @@ def _both(encoded_filter: bytes, guard: bytes) -> bytes:
         given = given if isinstance(given, list) else [given]
         whole[clause] = given if given[: len(conditions)] == conditions else [*conditions, *given]
     return orjson.dumps(whole)
+
+
+_both_kept = lru_cache(maxsize=1024)(_both)
 
 
 def check_own(batch: PointBatch, guard: bytes, scope: Scope) -> None:

@@ -24,7 +24,7 @@ from shards.errors import InvalidRequest
 from shards.filter_query import filter_query
 from shards.filters.conditions import And, Field, Node, OneOf
 from shards.filters.paths import JsonPath, Step, parse_path
-from shards.point_change import ChangeKind, PointChange
+from shards.point_change import ChangeKind, JsonObject, PointChange
 from shards.point_ids import KeyArray, key_list, point_id
 from shards.tenant_names import names_in
 
@@ -137,8 +137,20 @@ def _reaches(change: PointChange, field: tuple[Step, ...]) -> bool:
             return any(_meet(parse_path(text).steps, field) for text in change.paths)
         case ChangeKind.SET:
             path = () if change.path is None else parse_path(change.path).steps
-            below = field[len(path)] if len(path) < len(field) else None
-            return _meet(path, field) and (not isinstance(below, str) or below in change.payload)
+            return _sets(path, change.payload, field)
+
+
+def _sets(path: tuple[Step, ...], payload: JsonObject, field: tuple[Step, ...]) -> bool:
+    """Whether setting the payload at the path may write what the field leads to, or replace what it leads through: that
+    happens where one goes on by a name and the other into an array.
+    """
+    for one, other in zip(path, field, strict=False):
+        if isinstance(one, str) is not isinstance(other, str):
+            return True
+        if isinstance(one, str) and one != other:
+            return False
+    below = field[len(path)] if len(path) < len(field) else None
+    return not isinstance(below, str) or below in payload
 
 
 def _meet(path: tuple[Step, ...], field: tuple[Step, ...]) -> bool:

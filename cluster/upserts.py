@@ -54,7 +54,7 @@ class Upserts(ShardCalls):
     ) -> WriteReceipt:
         """Write points; returns when every shard has made its part durable and visible. Raises InvalidRequest where a point
         has several tenants, and where a condition other than `insert_only` is about one that would move; Forbidden where a
-        point is not, or its id belongs to one that is not, of the scope's tenants.
+        point is not, or its id belongs to one that is not, of the scope's tenants (`update_only` passes over the latter).
         """
         loop = asyncio.get_running_loop()
         ends_at = loop.time() + deadline_s
@@ -62,7 +62,9 @@ class Upserts(ShardCalls):
         async def ask(collection: CollectionState, guard: bytes) -> WriteReceipt:
             if guard:
                 check_own(batch, guard, scope_of(about))
-                await self._check_ids_free(collection, batch.keys, guard, max(LEFT_S_MIN, ends_at - loop.time()))
+                if condition.mode != "update_only":  # that passes over what is not there, and so foreign points
+                    left_s = max(LEFT_S_MIN, ends_at - loop.time())
+                    await self._check_ids_free(collection, batch.keys, guard, left_s)
             guarded = condition._replace(guard=guard)
             if collection.tenant_field is not None:
                 return await self._upsert_by_tenant(collection, batch, guarded, ends_at)

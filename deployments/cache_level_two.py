@@ -3,14 +3,16 @@ believed of what comes back.
 
     shoal:{<slot of the tenant>:<collection uid>}:<canonical key>    an answer (deployments/cache_value.py), with a lifetime
     shoal:{<slot of the tenant>:<collection uid>}:version            how often the tenant's answers were cleared
+    shoal:{:<collection uid>}:mixed                                  how often any tenant's were: for answers beyond one slot
     shoal:{:<collection uid>}:version                                how often the collection's were
     shoal:{:}:version                                                how often all were
 
 The tag in braces keeps a tenant's answers on one node of a Redis Cluster. An answer that is found is checked with the shards
 like one of this router's own (deployments/result_cache.py).
 
-Redis is waited for no longer than for a small part of what a search like this one has lately taken (`redis_wait_fraction`),
-and asked only where a trip to it takes half of that: whatever becomes of Redis, a search is not held up by more.
+Redis is waited for no longer than for a small part of what a search like this one has lately taken (`redis_wait_fraction`;
+where none like it was made, of what those of the other kinds take on average), and asked only where a trip to it takes half
+of that: whatever becomes of Redis, a search is not held up by more.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
+from statistics import fmean
 from typing import Protocol
 
 from cluster.requests import Footprint
@@ -77,21 +80,27 @@ class LevelTwo:
         """A search of this kind took so long."""
         before = self._search_s.pop(kind, seconds)
         self._search_s[kind] = before + SMOOTHING * (seconds - before)
-        while len(self._search_s) > KINDS_MAX:
+        if len(self._search_s) > KINDS_MAX:
             self._search_s.popitem(last=False)
+
+    def _usual_s(self, kind: Hashable) -> float | None:
+        """What a search of this kind takes, or the mean of all kinds; None before the first."""
+        seconds = self._search_s.get(kind)
+        return seconds if seconds is not None or not self._search_s else fmean(self._search_s.values())
 
     async def find(self, key: bytes, footprint: Footprint, kind: Hashable, left_s: float) -> Entry | None:
         """The answer that a router has kept, to be checked; None where there is none, or asking is not worth it, or it does
         not come within `left_s`.
         """
-        search_s = self._search_s.get(kind)
+        search_s = self._usual_s(kind)
         wait_s = None if search_s is None else self._settings.redis_wait_fraction * search_s
         if wait_s is not None and wait_s <= TRIPS_IN_A_WAIT * self._store.trip_s:
             self._counts.l2_skipped += 1
             return None
         tag = tag_of(footprint)
         whole = tag_name(footprint.asked.uid.hex(), None)
-        names = (value_name(tag, key), version_name(tag), version_name(whole), version_name(tag_name(None, None)))
+        own = version_name(tag) if tag != whole else mixed_name(whole)
+        names = (value_name(tag, key), own, version_name(whole), version_name(tag_name(None, None)))
         asked = self._store.get(names)
         await asyncio.wait([asked], timeout=left_s if wait_s is None else min(wait_s, left_s))
         found = asked.result() if asked.done() else None
@@ -112,10 +121,13 @@ class LevelTwo:
         self._store.put(value_name(tag, entry.key), value, max(1, round(1000 * self._settings.redis_ttl_s * spread)))
 
     async def clear(self, uid: str | None, slot: int | None) -> bool:
-        """What was kept of everything, of a collection, or of a slot of its tenants, counts no more. False where Redis does
-        not answer.
+        """What was kept of everything, of a collection, or of a slot of its tenants, counts no more: of a slot, neither what
+        may be of others as well. False where Redis does not answer.
         """
-        return await self._store.increment(version_name(tag_name(uid, slot)))
+        names = [version_name(tag_name(uid, slot))]
+        if slot is not None:
+            names.append(mixed_name(tag_name(uid, None)))
+        return all([await self._store.increment(name) for name in names])
 
     def _read_versions(self, tag: str, versions: Sequence[bytes | None]) -> Versions | None:
         try:
@@ -158,3 +170,8 @@ def value_name(tag: str, key: bytes) -> bytes:
 def version_name(tag: str) -> bytes:
     """The Redis key of a version."""
     return f"shoal:{{{tag}}}:version".encode()
+
+
+def mixed_name(tag: str) -> bytes:
+    """The Redis key of the version of a collection's answers that are of no one slot."""
+    return f"shoal:{{{tag}}}:mixed".encode()

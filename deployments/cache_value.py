@@ -34,7 +34,7 @@ _STAMP = struct.Struct("<QQQ")
 
 
 class Versions(NamedTuple):
-    """How often a tag (a collection's tenant), a collection, and all were cleared."""
+    """How often a tag (a slot of a collection's tenants, or what is of several), a collection, and all were cleared."""
 
     tag: int = 0
     collection: int = 0

@@ -16,6 +16,7 @@ from cluster.requests import Selection
 from deployments.http_models import SelectionBody
 from deployments.limits import LimitSettings
 from shards.errors import InvalidRequest, LimitExceeded
+from shards.filter_query import KEPT_BYTES_MAX
 from shards.filters.parsing import FilterLimits, encode_filter, parse_filter
 from shards.point_ids import INTEGER_MAX, parse_point_id
 
@@ -30,6 +31,8 @@ def encoded_filter(raw: Any, limits: LimitSettings, place: str = "filter") -> by
     try:
         text = orjson.dumps(raw)
     except TypeError:  # an integer beyond 64 bits
+        text = None
+    if text is None or len(text) > KEPT_BYTES_MAX:
         return encode_filter(parse_filter(raw, limits.of_filters, place))
     return _encoded(text, limits.of_filters, place)
 

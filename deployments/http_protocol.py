@@ -8,7 +8,9 @@ health, routes) and upgrades take the usual way.
 
 What Serve would do on its way, and what is done here instead: it waits for requests in progress before a router ends
 (uvicorn's server waits for them too), it holds back more than `max_ongoing_requests` (here they are refused with 503 and
-Retry-After, as are bodies that have no room), and it cancels what a client no longer waits for (so does this).
+Retry-After, as are bodies that have no room), and it cancels what a client no longer waits for (so does this). A client
+that doesn't take what it asked for holds a place among the requests in progress, so it is cut off after STALLED_S; and of
+those places streams have STREAMS_MAX.
 """
 
 from __future__ import annotations
@@ -30,6 +32,10 @@ from shards.errors import QueueFull
 SERVE_PREFIX = b"/-/"
 BUSY_RETRY_S = 1.0
 BODIES_BYTES_MAX = 256 * 1024 * 1024
+STALLED_S = 30.0
+"""How long a client may take for what was sent so far; of a stream that is a piece, so 35 kB/s are enough."""
+STREAMS_MAX = 8
+"""Bodies in pieces that a router sends at once: each is up to 1 MiB in memory, and reads from the shards."""
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +62,7 @@ class _Registered:
     app: DirectApp | None = None
     loop: asyncio.AbstractEventLoop | None = None
     ongoing_max = 0
+    stream_count = 0
     bodies: BodyBudget
 
 
@@ -257,15 +264,23 @@ class _Exchange:
             reply = await self._reply()
         finally:
             self._let_go()
-        flow = self._protocol.flow
-        if flow.write_paused:
-            await flow.drain()
+        try:
+            await self._drain()
+        except TimeoutError:
+            return
         if self.disconnected:
             return
         if reply.stream is None:
             self._answer(reply)
+        elif _Registered.stream_count >= STREAMS_MAX:
+            busy = QueueFull(f"this router already sends {STREAMS_MAX} files: try again later", BUSY_RETRY_S)
+            self._answer(self._refused(busy))
         else:
-            await self._send(reply, reply.stream)
+            _Registered.stream_count += 1
+            try:
+                await self._send(reply, reply.stream)
+            finally:
+                _Registered.stream_count -= 1
 
     async def _reply(self) -> Reply:
         if self._refusal is not None:
@@ -282,6 +297,19 @@ class _Exchange:
     def _answer(self, reply: Reply) -> None:
         self._end(self._head(reply) + (b"" if self._method == "HEAD" else reply.body))
 
+    async def _drain(self) -> None:
+        """Wait until the client has taken enough of what was sent. One that doesn't is cut off: raises TimeoutError."""
+        protocol = self._protocol
+        if not protocol.flow.write_paused:
+            return
+        try:
+            async with asyncio.timeout(STALLED_S):
+                await protocol.flow.drain()
+        except TimeoutError:
+            _log.warning("a client took nothing for %g s and is cut off", STALLED_S)
+            protocol.transport.abort()
+            raise
+
     async def _send(self, reply: Reply, stream: Stream) -> None:
         """A body in pieces: the next is asked for when the client has taken enough of those before."""
         protocol = self._protocol
@@ -289,11 +317,11 @@ class _Exchange:
             protocol.transport.write(self._head(reply))
             async for piece in stream.pieces:
                 protocol.transport.write(piece)
-                if protocol.flow.write_paused:
-                    await protocol.flow.drain()
+                await self._drain()
         except Exception as error:  # too late for another status: a body that is too short says so
-            _log.error("a body of %d bytes was cut short", stream.byte_count, exc_info=error)
-            protocol.transport.close()
+            if not protocol.transport.is_closing():
+                _log.error("a body of %d bytes was cut short", stream.byte_count, exc_info=error)
+                protocol.transport.abort()  # closing would wait for a client that may read nothing
             return
         self._end(b"")
 

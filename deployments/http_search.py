@@ -7,8 +7,8 @@ are one call. Everything is validated before anything is searched.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, NamedTuple
 
 from cluster.requests import MissingShard, ScrollRequest, SearchAnswer, SearchRequest
 from cluster.search_times import SearchTimes
@@ -113,7 +113,7 @@ async def query_points_batch(context: HttpContext, request: Request) -> Reply:
     for plan, places in groups.items():
         column = searched_vector(spec, plan.vector)
         requests.append(SearchRequest(_pack_group(queries, places, column), *plan))
-    answers = await asyncio.gather(*(context.cluster.search(request.collection, one, deadline_s) for one in requests))
+    answers = await _all_or_none([context.cluster.search(request.collection, one, deadline_s) for one in requests])
     results: list[dict[str, list[Point]]] = [{"points": []} for _ in bodies]
     said = [(answer.coverage, answer.missing) for answer in answers]
     for place in [place for place, body in enumerate(bodies) if body.query is None]:
@@ -127,6 +127,20 @@ async def query_points_batch(context: HttpContext, request: Request) -> Reply:
     reply = success(request, dump(results), _said(request, *_least(said)))
     times = [answer.times for answer in answers if answer.times is not None]
     return _timed(context, request, max(times, key=lambda one: one.merged, default=None), reply)
+
+
+async def _all_or_none(searches: Sequence[Coroutine[Any, Any, SearchAnswer]]) -> list[SearchAnswer]:
+    """The answers, in order. Raises the first error when no search goes on any more: the request's place is given to another
+    then.
+    """
+    tasks = [asyncio.ensure_future(one) for one in searches]
+    try:
+        return await asyncio.gather(*tasks)
+    except Exception:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
 
 
 def _pack_group(queries: list[list[float]], places: list[int], column: VectorColumn) -> Vectors:

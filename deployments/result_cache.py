@@ -69,9 +69,12 @@ class _Asked(NamedTuple):
 
     @property
     def kind(self) -> Hashable:
-        """Searches of one kind take about as long."""
+        """Searches of one kind take about as long. Widths count by their power of two: callers choose them, and a kind that
+        was never searched has no time of its own.
+        """
         request, is_narrowed = self.question.request, self.question.narrow is not None
-        return self.footprint.asked.uid, request.vector, request.exact, request.ef, bool(request.filter), is_narrowed
+        width = (request.ef or 0).bit_length()
+        return self.footprint.asked.uid, request.vector, request.exact, width, bool(request.filter), is_narrowed
 
 
 class _Check(NamedTuple):

@@ -11,10 +11,12 @@ shard's memory is short (shards/memory_account.py), upserts are held back a litt
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from shards import snapshot
 from shards.collection import ShardCollection
@@ -24,7 +26,7 @@ from shards.log_frame import LogOp, OpKind
 from shards.memory_account import MemoryAccount
 from shards.op_history import NO_OP_ID
 from shards.payload_indexes import write_fields
-from shards.point_writes import DELETING, PointWrite, plain_op, targets
+from shards.point_writes import DELETING, PointWrite, WriteKind, plain_op, targets
 from shards.snapshot import Snapshot
 from shards.upkeep import Builders, Upkeep
 
@@ -52,6 +54,13 @@ class _Waiting:
     done: asyncio.Future[int]
 
 
+class Taken(NamedTuple):
+    """A snapshot that was taken, and the collection's withdrawal mark when its links had been made."""
+
+    snapshot: Snapshot
+    mark: str
+
+
 class Committer:
     """Owns the writes of one collection. All methods run on the loop."""
 
@@ -66,6 +75,8 @@ class Committer:
         self._commit_task: asyncio.Task[None] | None = None
         self._declaring = asyncio.Lock()
         self._closed = False
+        self._life = uuid.uuid4().hex
+        self._withdrawal_count = 0
 
     def submit(self, op: LogOp | WaitingWrite, epoch: int) -> asyncio.Future[int]:
         """The LSN of a checked op, once it is durable and applied. A repeated operation gets the LSN of the first.
@@ -94,7 +105,14 @@ class Committer:
             self._commit_task = loop.create_task(self._commit_all())
         return done
 
-    async def snapshot(self, folder: Path, name: str, shard_id: int) -> Snapshot:
+    @property
+    def withdrawal_mark(self) -> str:
+        """Another one from the moment at which a withdrawal (shards/point_writes.py) begins to take points away, and whenever
+        the collection is opened anew.
+        """
+        return f"{self._life}-{self._withdrawal_count}"
+
+    async def snapshot(self, folder: Path, name: str, shard_id: int) -> Taken:
         """Snapshot everything that was acknowledged as `folder`/`name`; see shards/snapshot.py. Writes and searches go on:
         only the links are made on the disk thread, so that log and manifests stand still meanwhile.
         """
@@ -102,7 +120,9 @@ class Committer:
             raise ShardUnavailable("the shard is stopping")
         run = asyncio.get_running_loop().run_in_executor
         await run(self._disk, snapshot.link, self.collection, folder, name)
-        return await run(self._builders.compactions, snapshot.finish, self.collection, folder, name, shard_id)
+        mark = self.withdrawal_mark
+        finish = run(self._builders.compactions, snapshot.finish, self.collection, folder, name, shard_id)
+        return Taken(await finish, mark)
 
     async def declare(self, path: str, schema: FieldSchema | None) -> bool:
         """Declare a payload field, or take it back, durably; its indexes are made in the background. False where that is so
@@ -188,6 +208,8 @@ class Committer:
         run = asyncio.get_running_loop().run_in_executor
         parts = await run(None, targets, write, collection.snapshot())
         lsn = collection.last_lsn
+        if parts and write.kind is WriteKind.WITHDRAW:
+            self._withdrawal_count += 1  # before the log has it: a snapshot that holds it has a later mark
         for number, part in enumerate(parts, 1):
             await self.upkeep.wait_for_room()
             # The last part carries the write's id: repeated after a crash in between, it does the rest.

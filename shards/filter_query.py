@@ -10,6 +10,8 @@ from shards.filters.parsing import FilterLimits, decode_filter
 
 LIMITS = FilterLimits(filter_conditions_max=65_536, filter_depth_max=50)
 """A router has its own, which are narrower; these keep a shard from what nobody should send."""
+KEPT_BYTES_MAX = 16 * 1024
+"""A longer filter is read anew each time: what is kept of filters is bounded in number, and so has to be in size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +23,17 @@ class FilterQuery:
     names_ids: bool = field(compare=False)
 
 
-@lru_cache(maxsize=4096)
 def filter_query(encoded: bytes) -> FilterQuery:
     """The filter that `encode_filter` wrote. Raises BadFilter and LimitExceeded."""
+    return _kept(encoded) if len(encoded) <= KEPT_BYTES_MAX else _read(encoded)
+
+
+def _read(encoded: bytes) -> FilterQuery:
     node = decode_filter(encoded, LIMITS)
     return FilterQuery(encoded, node, _names_ids(node))
+
+
+_kept = lru_cache(maxsize=4096)(_read)
 
 
 def _names_ids(node: Node) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 from shards.batch import Buffer, Vectors, decode_batch, decode_keys, encode_batch_parts, encode_keys
 from shards.errors import Corrupt
 from shards.field_schema import FieldSchema
-from shards.filter_query import filter_query
+from shards.filter_query import KEPT_BYTES_MAX, filter_query
 from shards.filters.paths import parse_path
 from shards.generations import NO_STAMP, Stamp
 from shards.hits import HitLists, Hits
@@ -95,12 +95,15 @@ def search_head_of(body: memoryview) -> bytes:
     return bytes(body[: SEARCH_HEAD_BYTES + filter_bytes])
 
 
-@lru_cache(maxsize=1024)
 def decode_search_head(head: bytes) -> SearchHead:
     """A search's head, of `search_head_of`. Searches that ask alike have equal heads, so most are decoded already.
 
     Raises Corrupt, and BadFilter.
     """
+    return _head_kept(head) if len(head) <= KEPT_BYTES_MAX else _search_head(head)
+
+
+def _search_head(head: bytes) -> SearchHead:
     if len(head) < SEARCH_HEAD_BYTES:
         raise Corrupt("a search is shorter than its header")
     k, ef, count, dim, flags, vector, returned, filter_bytes = _SEARCH.unpack_from(head, _TARGET.size)
@@ -112,6 +115,9 @@ def decode_search_head(head: bytes) -> SearchHead:
     plan = SearchPlan(k, ef, bool(flags & _EXACT), vector, query, returned)
     want = Want(bool(flags & _PAYLOADS), bool(flags & _VECTORS))
     return SearchHead(Target(*_TARGET.unpack_from(head)), plan, want, count, dim, len(head))
+
+
+_head_kept = lru_cache(maxsize=1024)(_search_head)
 
 
 def decode_queries(head: SearchHead, bodies: Sequence[memoryview]) -> Vectors:

@@ -81,7 +81,7 @@ DELETING = frozenset({WriteKind.DELETE, WriteKind.WITHDRAW})
 class PointWrite:
     """See the module. `filter` None: there is none; with a batch it is a condition on the points that exist. `guard`: the
     write may touch the points that match it alone. Others are passed over as if they were not there; an upsert of an id that
-    one of them has is refused whole.
+    one of them has is refused whole, unless it is UPDATE_ONLY.
     """
 
     kind: WriteKind
@@ -262,7 +262,7 @@ def _kept_places(write: PointWrite, batch: PointBatch, segments: Sequence[Vector
     if write.guard is not None:
         own = _standing(batch.keys, segments, write.guard).matches
         foreign = np.flatnonzero(exists & ~own)
-        if write.kind is WriteKind.UPSERT and len(foreign):
+        if write.kind is WriteKind.UPSERT and write.mode is not WriteMode.UPDATE_ONLY and len(foreign):
             (key,) = key_list(batch.keys[foreign[:1]])
             raise foreign_id(key)
         exists, matches = exists & own, matches & own

@@ -105,6 +105,7 @@ class ShardService:
             Kind.BULK_COMMIT: self._bulk_commit,
             Kind.BULK_ABORT: self._bulk_abort,
             Kind.SNAPSHOT_TAKE: self._take_snapshot,
+            Kind.SNAPSHOT_MARK: self._mark,
         }
 
     def handle(self, frames: list[Frame], connection: ShardConnection) -> None:
@@ -395,6 +396,9 @@ class ShardService:
 
     def _take_snapshot(self, hosted: Hosted, body: memoryview, reply: _Reply) -> None:
         reply.when(*self._snapshots.take(hosted.committer, messages.decode_json(body)))
+
+    def _mark(self, hosted: Hosted, body: memoryview, reply: _Reply) -> None:
+        reply(Kind.JSON, messages.encode_json({"mark": hosted.committer.withdrawal_mark}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """What a shard answers about snapshots on the data plane. On its loop; what is slow is done on threads of its own.
 
-    SNAPSHOT_TAKE      target | {name}                          -> {last_lsn, files: {path: bytes}}
+    SNAPSHOT_MARK      target                                   -> {mark}
+    SNAPSHOT_TAKE      target | {name}                          -> {last_lsn, files: {path: bytes}, mark}
     SNAPSHOT_SEAL      {uid, name, description}                 -> WRITTEN
     SNAPSHOT_LIST                                               -> {descriptions: [...]}
     SNAPSHOT_READ      {uid, name, path, offset, byte_count}    -> BYTES
@@ -10,7 +11,7 @@
     SNAPSHOT_DISCARD   {uid}                                    -> WRITTEN
 
 Each is harmless to repeat, for routers repeat what a lost connection left unanswered: taking and restoring, which take
-long, are joined while they go on. All but the first are about files and not about a collection that is served: a snapshot
+long, are joined while they go on. All but the first two are about files and not about a collection that is served: a snapshot
 outlives its collection.
 """
 
@@ -75,12 +76,15 @@ class SnapshotRequests:
         return self._once(("take", part), lambda: self._take(committer, part)), _json
 
     async def _take(self, committer: Committer, part: PartName) -> dict[str, Any]:
+        """`mark`: the withdrawal mark (shards/committer.py) when the part was taken, or, where it is found taken, now."""
         try:
             snapshot, files = await self._on_thread(self._shelf.files_of, part)
+            mark = committer.withdrawal_mark
         except NotFound:
-            await committer.snapshot(self._shelf.folder / part.uid, part.name, self._shard_id)
+            folder = self._shelf.folder / part.uid
+            mark = (await committer.snapshot(folder, part.name, self._shard_id)).mark
             snapshot, files = await self._on_thread(self._shelf.files_of, part)
-        return {"last_lsn": snapshot.last_lsn, "files": files}
+        return {"last_lsn": snapshot.last_lsn, "files": files, "mark": mark}
 
     def _seal(self, head: Any) -> Answer:
         description = dict(head["description"])

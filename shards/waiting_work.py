@@ -3,7 +3,8 @@ their deadline.
 
 Each has a ticket, which the thread looks at before it begins; what has begun ends by itself, because a pass over a graph
 can't be stopped. Writes have no tickets: they are never called off. Tickets are made, and called off, on the shard's loop; a
-thread only reads them, and sees one that was called off a moment before at the latest when it has begun.
+thread only reads them, and sees one that was called off a moment before at the latest when it has begun. What was called off
+lies in the threads' queue until one of them comes to it, and counts until then: the queue's limit is one on memory, too.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ class CalledOff(Exception):
 class Ticket:
     """One request's. `query_count`: how much it weighs among what waits."""
 
-    __slots__ = ("caller", "expires_at", "is_called_off", "query_count", "request_id")
+    __slots__ = ("caller", "expires_at", "is_called_off", "is_queued", "query_count", "request_id")
 
     def __init__(self, caller: Hashable, request_id: int, deadline_ms: int, query_count: int) -> None:
         self.caller = caller
@@ -32,6 +33,7 @@ class Ticket:
         self.query_count = query_count
         self.expires_at = monotonic() + deadline_ms / 1000 if deadline_ms else None
         self.is_called_off = False
+        self.is_queued = False
 
     def check(self) -> None:
         """Raises CalledOff, or DeadlineExceeded where nobody can be waiting any more."""
@@ -47,7 +49,7 @@ class Ticket:
 
 
 class WaitingWork:
-    """What waits now, by caller and request id. `query_count`: how many queries that are."""
+    """What waits now, by caller and request id. `query_count`: how many queries that are, those called off included."""
 
     def __init__(self) -> None:
         self.query_count = 0
@@ -60,29 +62,31 @@ class WaitingWork:
         """From now on it can be called off; `remove` it when its work is done."""
         self._tickets.setdefault(ticket.caller, {})[ticket.request_id] = ticket
         self.query_count += ticket.query_count
+        ticket.is_queued = True
         return ticket
 
     def remove(self, ticket: Ticket) -> None:
-        """It no longer waits. Harmless to repeat."""
-        of_caller = self._tickets.get(ticket.caller, {})
-        if of_caller.get(ticket.request_id) is not ticket:
+        """It no longer waits, and no thread will come to it any more. Harmless to repeat."""
+        if not ticket.is_queued:
             return
-        del of_caller[ticket.request_id]
+        ticket.is_queued = False
         self.query_count -= ticket.query_count
-        if not of_caller:
-            del self._tickets[ticket.caller]
+        of_caller = self._tickets.get(ticket.caller, {})
+        if of_caller.get(ticket.request_id) is ticket:
+            del of_caller[ticket.request_id]
+            if not of_caller:
+                del self._tickets[ticket.caller]
 
     def call_off(self, caller: Hashable, request_id: int) -> None:
         """The caller no longer waits for this request; nothing where it does not wait here."""
         ticket = self._tickets.get(caller, {}).get(request_id)
         if ticket is not None:
             ticket.is_called_off = True
-            self.remove(ticket)
 
     def call_off_all(self, caller: Hashable) -> None:
         """The caller has gone."""
-        for request_id in [*self._tickets.get(caller, {})]:
-            self.call_off(caller, request_id)
+        for ticket in self._tickets.get(caller, {}).values():
+            ticket.is_called_off = True
 
 
 def too_late() -> DeadlineExceeded:

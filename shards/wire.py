@@ -54,6 +54,7 @@ class Kind(IntEnum):
     SNAPSHOT_RECEIVE = 45
     SNAPSHOT_RESTORE = 46
     SNAPSHOT_DISCARD = 48
+    SNAPSHOT_MARK = 49  # not 47: `GET /` has that byte there, and HTTP is to be told by it
     WELCOME = 101
     PONG = 110
     HITS = 111

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -16,16 +18,27 @@ from cluster import snapshots
 from cluster.aliases import CreateAlias
 from cluster.coordinator import Coordinator
 from cluster.requests import ScrollRequest, Selection
+from cluster.slots import slot_of_name
 from cluster.snapshot_archive import END, ArchiveReader, encode_content, header, padding
 from cluster.snapshot_model import SnapshotContent, SnapshotDescription, entries
 from cluster.snapshot_recovery import Recovery
 from shards.batch import make_batch
+from shards.committer import Committer
 from shards.distance import Distance
-from shards.errors import Conflict, DamagedSnapshot, Forbidden, InvalidRequest, NotFound, ShardUnavailable
+from shards.errors import (
+    Conflict,
+    DamagedSnapshot,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    ShardUnavailable,
+    Unavailable,
+)
 from shards.field_schema import FieldSchema
 from shards.filters.indexes import FieldKind
 from shards.point_ids import key_array
 from shards.schema import CollectionSpec, VectorSpec
+from shards.snapshot_requests import SnapshotRequests
 from shards.wire import Kind
 from tests.local_cluster import LocalCluster
 from tests.shard_story import flip_byte
@@ -330,6 +343,83 @@ def test_a_part_that_can_t_be_taken_leaves_no_snapshot(tmp_path: Path) -> None:
         assert not files(tmp_path, "*/snapshots/*/*/snapshot.json")
 
     run(tmp_path, steps, patience_s=0.5)
+
+
+@pytest.mark.parametrize("late", [0, 1])
+def test_a_point_that_changes_its_tenant_meanwhile_is_in_the_snapshot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: int
+) -> None:
+    """It moves from shard 0 to shard 1 when one of them has taken its part; the other is held back until then."""
+    is_taken, has_moved = threading.Event(), threading.Event()
+    real = SnapshotRequests._take
+
+    async def take(self: SnapshotRequests, committer: Any, part: Any) -> Any:
+        shard_id = int(self._shelf.folder.parent.name)
+        while shard_id == late and not has_moved.is_set():  # noqa: ASYNC110  # the test's thread is another
+            await asyncio.sleep(0.001)
+        answer = await real(self, committer, part)
+        if shard_id == 1 - late:
+            is_taken.set()
+        return answer
+
+    async def steps(cluster: LocalCluster, coordinator: Coordinator) -> None:
+        owners = coordinator.collection("things").shard_map.owners
+        shard_of = {number: int(owners[slot_of_name(f"org-{number}")]) for number in range(COUNT)}
+        old = next(number for number in range(5) if shard_of[number] == 0)
+        new = next(number for number in range(COUNT) if shard_of[number] == 1)
+        monkeypatch.setattr(SnapshotRequests, "_take", take)
+        taking = asyncio.ensure_future(coordinator.snapshots.create("things", WAIT_S))
+        while not is_taken.is_set():  # noqa: ASYNC110  # the shard's thread sets it
+            await asyncio.sleep(0.001)
+        moved = make_batch(key_array([old]), VECTORS[:1], [b'{"org":"org-%d"}' % new])
+        await coordinator.upsert("things", moved, WAIT_S)
+        has_moved.set()
+        taken = await taking
+        await coordinator.snapshots.recover(of("copy"), taken.content.name, WAIT_S)
+        page = await coordinator.scroll("copy", ScrollRequest(1000), WAIT_S)
+        assert {one.key for one in page.records} == set(range(COUNT))
+        assert await coordinator.snapshots.list_all(WAIT_S) == [taken]
+        assert {path.name for path in files(tmp_path, "*/snapshots/*/snapshot-*")} == {taken.content.name}
+
+    run(tmp_path, steps)
+
+
+def test_points_that_move_all_the_time_are_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def steps(cluster: LocalCluster, coordinator: Coordinator) -> None:
+        await coordinator.create_collection("plain", SPEC, 2, WAIT_S, {})
+        monkeypatch.setattr(Committer, "withdrawal_mark", property(lambda self: uuid.uuid4().hex))
+        with pytest.raises(Unavailable, match="changed their tenant") as refused:
+            await coordinator.snapshots.create("things", WAIT_S)
+        assert refused.value.retry_after_s
+        assert not files(tmp_path, "*/snapshots/*/*/snapshot.json")
+        assert (await coordinator.snapshots.create("plain", WAIT_S)).content.parts
+
+    run(tmp_path, steps)
+
+
+def test_shards_that_start_anew_meanwhile_take_their_parts_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shard counts its withdrawals in memory, so what it counted before says nothing."""
+
+    async def steps(cluster: LocalCluster, coordinator: Coordinator) -> None:
+        snapshots, kinds = coordinator.snapshots, []
+        real = snapshots._shards.ask
+
+        async def ask(request: Any, deadline_s: float) -> Any:
+            answers = await real(request, deadline_s)
+            kinds.append(request.kind)
+            if request.kind is Kind.SNAPSHOT_MARK and kinds.count(Kind.SNAPSHOT_MARK) == 1:
+                await asyncio.to_thread(cluster.stop_shard, 1)
+                await asyncio.to_thread(cluster.start_shard, 1)
+                await coordinator.catalogue.refresh()
+            return answers
+
+        monkeypatch.setattr(snapshots, "_shards", snapshots._shards._replace(ask=ask))
+        await snapshots.create("things", WAIT_S)
+        assert kinds.count(Kind.SNAPSHOT_TAKE) == 2
+
+    run(tmp_path, steps)
 
 
 def test_a_lead_that_goes_when_it_has_the_description_leaves_no_half_of_a_snapshot(

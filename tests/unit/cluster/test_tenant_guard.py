@@ -157,7 +157,7 @@ def test_upserts_write_own_points_and_take_no_id_of_another(tmp_path: Path, is_l
             (points([100], [["ann", "bob"]]), "point 100 says otherwise|names 2"),
             (points([100, 0, 1, 2], ["ann"] * 4), "the id 1 is taken"),
         ):
-            for condition in (UpsertCondition(), UpsertCondition("insert_only"), UpsertCondition("update_only")):
+            for condition in (UpsertCondition(), UpsertCondition("insert_only")):
                 with pytest.raises((Forbidden, InvalidRequest), match=text):
                     await coordinator.upsert(ANN, batch, DEADLINE_S, condition)
         assert await contents(coordinator) == before
@@ -170,6 +170,20 @@ def test_upserts_write_own_points_and_take_no_id_of_another(tmp_path: Path, is_l
         expected = {key: TENANTS[key % 3] for key in range(COUNT)}
         assert owners == expected | {0: "bob", 4: "ann", 100: "ann", 101: "bob", 102: "ann"}
         assert (await coordinator.count("things", DEADLINE_S)).count == COUNT + 3
+
+    run(tmp_path, is_late, steps)
+
+
+def test_an_update_passes_over_anothers_id_as_over_one_that_is_missing(tmp_path: Path, is_late: bool) -> None:
+    async def steps(coordinator: Coordinator) -> None:
+        before = await contents(coordinator)
+        for key in (1, 2, 100):
+            await coordinator.upsert(ANN, points([key], ["ann"]), DEADLINE_S, UpsertCondition("update_only"))
+        assert await contents(coordinator) == before
+        mine = make_batch(key_array([0, 1, 100]), VECTORS[5:8], [b'{"org":"ann","new":1}'] * 3)
+        await coordinator.upsert(ANN, mine, DEADLINE_S, UpsertCondition("update_only"))
+        now = await contents(coordinator)
+        assert {key for key in now | before if now.get(key) != before.get(key)} == {0}
 
     run(tmp_path, is_late, steps)
 

@@ -200,15 +200,16 @@ class FakePointWrites(FakePointReads):
         self, about: Named, batch: PointBatch, deadline_s: float, condition: UpsertCondition = ANY_POINT
     ) -> WriteReceipt:
         points, _ = self._called(about, deadline_s)
+        foreign: set[int] = set()
         if guard := guard_of(scope_of(about), self.collection(about)):
             check_own(batch, guard, scope_of(about))
             own = self._matching(about, b"")
-            for key in key_list(batch.keys):
-                if key in points and key not in own:
-                    raise foreign_id(key)
+            foreign = {key for key in key_list(batch.keys) if key in points and key not in own}
+            if foreign and condition.mode != "update_only":
+                raise foreign_id(min(foreign))
         self.lsn += 1
         for row, key in enumerate(key_list(batch.keys)):
-            if condition.mode == ("insert_only" if key in points else "update_only"):
+            if key in foreign or condition.mode == ("insert_only" if key in points else "update_only"):
                 continue
             if key not in points or self._matches(about, condition.filter, key):
                 points[key] = FakePoint(batch.vectors[row], batch.payload(row), self.lsn)

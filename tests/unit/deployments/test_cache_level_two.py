@@ -7,7 +7,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import orjson
+import pytest
 
+from cluster.scope import Scope
+from cluster.tenant_guard import guard_of, narrowed
 from deployments.cache_counts import CacheCounts
 from deployments.cache_level_two import LevelTwo
 from deployments.cache_question import Answer
@@ -48,9 +51,9 @@ class Dictionary:
 class Cluster:
     """Two routers over the same shards and the same store."""
 
-    def __init__(self) -> None:
+    def __init__(self, shard_count: int = 2) -> None:
         self.store = Dictionary()
-        self.shards = NumberShards(2)
+        self.shards = NumberShards(shard_count)
         settings = CacheSettings(sample_fraction=0, redis_ttl_s=100)
         self.routers = []
         for jitter in (0.0, 1.0):
@@ -67,9 +70,9 @@ class Cluster:
         return said
 
 
-def run(steps: Callable[[Cluster], Awaitable[Any]]) -> None:
+def run(steps: Callable[[Cluster], Awaitable[Any]], shard_count: int = 2) -> None:
     async def whole() -> None:
-        await asyncio.wait_for(steps(Cluster()), 30)
+        await asyncio.wait_for(steps(Cluster(shard_count)), 30)
 
     asyncio.run(whole())
 
@@ -148,3 +151,60 @@ def test_what_was_cleared_counts_no_more_for_anybody() -> None:
         assert await cluster.routers[0].clear(state, None) == (1, False)
 
     run(steps)
+
+
+def test_a_tenants_answers_are_cleared_wherever_its_points_may_be_and_no_others() -> None:
+    async def steps(cluster: Cluster) -> None:
+        shards = cluster.shards
+        shards.state = shards.state.model_copy(update={"tenant_field": "t"})
+        own, other = (narrowed(b"", guard_of(Scope("c", shards.state.uid, (name,)), shards.state)) for name in "ab")
+        filters = {b"own": own, b"other": other, b"all": b""}
+
+        async def cached() -> list[str]:
+            cluster.routers[1]._level_one.drop(lambda _: True)
+            found = []
+            for body, encoded in filters.items():
+                asked = question(b"1")
+                asked = asked._replace(request=asked.request._replace(filter=encoded))
+                answer = await cluster.routers[1].answer(arrival(shards, body), lambda asked=asked: asked)
+                found.append(orjson.loads(answer.shoal).get("cached", ""))
+            return found
+
+        assert await cached() == ["", "", ""]
+        assert await cached() == ["l2", "l2", "l2"]
+        assert await cluster.routers[0].clear(shards.state, "a") == (0, True)
+        assert await cached() == ["", "l2", ""]
+        assert await cached() == ["l2", "l2", "l2"]
+
+    run(steps, shard_count=1)
+
+
+def test_widths_that_callers_choose_do_not_take_the_bound_off_the_wait() -> None:
+    async def steps(cluster: Cluster) -> None:
+        store, cache = cluster.store, cluster.routers[0]
+
+        async def ask(ef: int | None, exact: bool = False) -> None:
+            asked = question(b"1")
+            asked = asked._replace(request=asked.request._replace(ef=ef, exact=exact))
+            await cache.answer(arrival(cluster.shards, b"%d %d" % (ef or 0, exact)), lambda: asked)
+
+        await ask(100)
+        assert store.asked == 1, "nothing is known yet"
+        store.trip_s = 100.0
+        for ef in (101, 127, 70):
+            await ask(ef)
+        assert store.asked == 1, "they take about as long as the first"
+        await ask(400)
+        await ask(None, exact=True)
+        assert store.asked == 1, "of such nothing is known, but of others"
+        assert cache.counts.l2_skipped == 5
+
+    run(steps)
+
+
+def test_a_kind_that_was_never_searched_takes_the_mean_of_all() -> None:
+    level_two = LevelTwo(Dictionary(), CacheSettings(), CacheCounts(), SECRET, lambda: 0.0)
+    assert level_two._usual_s("new") is None
+    level_two.observe("slow", 0.9)
+    level_two.observe("fast", 0.1)
+    assert [level_two._usual_s(kind) for kind in ("slow", "fast", "new")] == pytest.approx([0.9, 0.1, 0.5])

@@ -23,7 +23,7 @@ from deployments.limits import LimitSettings
 from deployments.result_cache import Answer, Question
 from deployments.router_parts import RouterParts
 from deployments.waiting_line import Waiter
-from shards.errors import QueueFull, RateLimited
+from shards.errors import QueueFull, RateLimited, ShardUnavailable
 from tests.unit.deployments.asgi_client import AsgiClient
 from tests.unit.deployments.fake_cluster import FakeCluster
 
@@ -270,6 +270,22 @@ def test_no_request_stops_all_others() -> None:
         assert [reply.status for reply in await asyncio.gather(first, *second)] == [200] * 2
 
     run(AdmissionSettings(requests_max=100, ongoing_cost_max=100), scenario)
+
+
+def test_a_batch_that_fails_leaves_no_search_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(router: Router, cluster: SlowCluster) -> None:
+        async def search(name: str, request: SearchRequest, deadline_s: float) -> SearchAnswer:
+            if request.k == 3:
+                raise ShardUnavailable("shard 0 is away")
+            return await SlowCluster.search(cluster, name, request, deadline_s)
+
+        monkeypatch.setattr(cluster, "search", search)
+        body = json.dumps({"searches": [{"query": [1.0, 2.0], "limit": limit} for limit in (1, 2, 3)]}).encode()
+        reply = await router.ask("POST", "/collections/words/points/query/batch", body)
+        assert (reply.status, b"shard 0 is away" in reply.body) == (503, True)
+        assert (router.admission.line.held_count, cluster.under_way) == (0, 0)
+
+    run(AdmissionSettings(requests_max=5, ongoing_cost_max=5), scenario)
 
 
 def test_spent_tokens_are_a_429_that_says_when_they_are_back() -> None:

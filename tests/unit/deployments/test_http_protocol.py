@@ -46,7 +46,8 @@ class EchoApp:
 
         async def echo(_: HttpContext, request: Request) -> Reply:
             text = f"{method} {path} {query_string.decode()} {len(request.body)}"
-            return Reply(text.encode(), headers=((b"x-echo", b"1"),))
+            padding = bytes(STREAMED if "large" in path else 0)
+            return Reply(text.encode() + padding, headers=((b"x-echo", b"1"),))
 
         return Call(echo, Request(Scope(path), "", b"", query_string, started))
 
@@ -121,6 +122,7 @@ def run(scenario: Scenario, ongoing_max: int = 100, bodies_bytes_max: int = 1_00
         while state.connections or state.tasks:  # noqa: ASYNC110  # uvicorn's own sets
             await asyncio.sleep(0.001)
         assert http_protocol._Registered.bodies.held_bytes == 0, "every body was given back"
+        assert http_protocol._Registered.stream_count == 0
         server.close()
 
     try:
@@ -367,7 +369,8 @@ def test_a_stream_that_fails_ends_the_connection_before_its_length() -> None:
         client.writer.write(post("/stream/cut"))
         with pytest.raises(asyncio.IncompleteReadError) as caught:
             await client.reply()
-        assert len(caught.value.partial) == 3 * PIECE
+        assert len(caught.value.partial) <= 3 * PIECE
+        assert not state.connections
 
     run(scenario)
 
@@ -381,5 +384,59 @@ def test_a_client_that_goes_away_ends_its_stream() -> None:
         await asyncio.wait([task])
         assert app.given_bytes < STREAMED
         assert not state.connections
+
+    run(scenario)
+
+
+async def connect_again(client: Client) -> Client:
+    """Another connection to the same server."""
+    return Client(*await asyncio.open_connection(*client.writer.get_extra_info("peername")))
+
+
+def test_a_client_that_reads_nothing_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And gives its place back: another is answered where there is one."""
+
+    async def scenario(client: Client, app: EchoApp, state: ServerState) -> None:
+        monkeypatch.setattr(http_protocol, "STALLED_S", 0.05)
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        client.writer.write(post("/stream"))
+        while not state.tasks:  # noqa: ASYNC110  # uvicorn's own set
+            await asyncio.sleep(0.001)
+        await asyncio.wait(list(state.tasks))
+        assert app.given_bytes < STREAMED
+        other = await connect_again(client)
+        assert (await other.ask(post("/x")))[0] == 200
+        other.writer.close()
+
+    run(scenario, ongoing_max=1)
+
+
+def test_a_client_that_reads_no_answers_of_a_pipeline_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(client: Client, app: EchoApp, state: ServerState) -> None:
+        monkeypatch.setattr(http_protocol, "STALLED_S", 0.05)
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        client.writer.write(post("/large") + post("/x"))
+        while not state.total_requests:  # noqa: ASYNC110  # uvicorn's own count
+            await asyncio.sleep(0.001)
+        while state.connections:  # noqa: ASYNC110  # uvicorn's own set
+            await asyncio.sleep(0.001)
+
+    run(scenario)
+
+
+def test_more_streams_than_a_router_sends_at_once_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(client: Client, app: EchoApp, state: ServerState) -> None:
+        monkeypatch.setattr(http_protocol, "STREAMS_MAX", 1)
+        client.writer.write(post("/stream"))
+        await client.reader.readuntil(b"\r\n\r\n")
+        other = await connect_again(client)
+        status, headers, body = await other.ask(post("/stream"))
+        assert (status, headers["retry-after"]) == (503, "1")
+        assert b"already sends 1 files" in body
+        assert (await other.ask(post("/x")))[0] == 200
+        await client.reader.readexactly(STREAMED)
+        status, _, body = await other.ask(post("/stream"))
+        assert (status, len(body)) == (200, STREAMED)
+        other.writer.close()
 
     run(scenario)

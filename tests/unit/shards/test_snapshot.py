@@ -137,7 +137,7 @@ def test_a_running_collection_is_snapshotted_amid_its_writes(tmp_path: Path) -> 
         before = max(await asyncio.gather(*writes))
         taking = asyncio.ensure_future(committer.snapshot(tmp_path / "s", "one", 3))
         later = [committer.submit(upsert_op(batch_of([key], 1)), 1) for key in range(40)]
-        taken = await taking
+        taken = (await taking).snapshot
         last = max(await asyncio.gather(*later))
         await committer.close()
         return taken, before, last

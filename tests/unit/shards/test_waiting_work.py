@@ -190,7 +190,9 @@ def test_a_write_is_never_called_off(play: Any) -> None:
     play(steps)
 
 
-def test_what_was_called_off_makes_room(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_called_off_makes_room_once_it_has_left_the_queue(
+    play: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("shards.service.QUEUED_QUERIES_MAX", 1)
 
     async def steps(shard: Shard, peer: Peer) -> None:
@@ -198,8 +200,27 @@ def test_what_was_called_off_makes_room(play: Any, monkeypatch: pytest.MonkeyPat
         shard.send(peer, search(2, 2))
         assert isinstance(peer.answers.pop(2), QueueFull)
         shard.send(peer, cancel(1), search(3, 3))
-        await shard.settled(peer, 3)
-        assert peer.answers.keys() == {3}
+        assert isinstance(peer.answers.pop(3), QueueFull), "it still lies there"
+        shard.go.set()
+        async with asyncio.timeout(WAIT_S):
+            while shard.service._waiting.query_count:  # noqa: ASYNC110
+                await asyncio.sleep(0.002)
+        shard.send(peer, search(4, 4))
+        await shard.settled(peer, 4)
+        assert peer.answers.keys() == {4}
+
+    play(steps)
+
+
+def test_callers_that_come_ask_and_go_do_not_fill_the_queue(play: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shards.service.QUEUED_QUERIES_MAX", 3)
+
+    async def steps(shard: Shard, peer: Peer) -> None:
+        for number in range(10):
+            gone = Peer()
+            shard.send(gone, search(1, 1))
+            shard.service.forget(cast(ShardConnection, gone))
+            assert [*map(type, gone.answers.values())] == ([] if number < 3 else [QueueFull])
 
     play(steps)
 
@@ -213,8 +234,15 @@ def test_tickets() -> None:
     again = waiting.add(Ticket("caller", 1, 60_000, 5))
     waiting.remove(ticket)  # of an earlier request with this id
     assert (waiting.query_count, len(waiting)) == (5, 1)
+    same_id = waiting.add(Ticket("caller", 1, 0, 2))
+    waiting.remove(same_id)
+    assert waiting.query_count == 5
+    waiting.remove(again)
+    again = waiting.add(Ticket("caller", 1, 60_000, 5))
     assert again.run(lambda: "read") == "read"
     waiting.call_off("caller", 1)
     with pytest.raises(CalledOff):
         again.run(lambda: "read")
+    assert (waiting.query_count, len(waiting)) == (5, 1)
+    waiting.remove(again)
     assert (waiting.query_count, len(waiting)) == (0, 0)

@@ -39,14 +39,16 @@ class Shard:
         self.shelf = SnapshotShelf(folder)
         self.requests = SnapshotRequests(self.shelf, threads, SHARD_ID)
         self.threads = threads
+        self.committer: Committer | None = None
 
     async def ask(self, kind: Kind, head: Any, piece: bytes | None = None) -> bytes:
         parts = messages.encode_json(head) if piece is None else messages.encode_piece(head, piece)
         return await told(self.requests.answer(kind, memoryview(b"".join(parts))))
 
     async def take(self) -> dict[str, Any]:
-        committer = Committer(self.story.collection, Builders(self.threads, self.threads))
-        taken = await told(self.requests.take(committer, {"name": "one"}))
+        if self.committer is None:  # it wants the loop that runs
+            self.committer = Committer(self.story.collection, Builders(self.threads, self.threads))
+        taken = await told(self.requests.take(self.committer, {"name": "one"}))
         return json.loads(taken)
 
     async def read(self, path: str, byte_count: int) -> bytes:

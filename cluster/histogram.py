@@ -57,13 +57,18 @@ class Histogram:
         """The time in seconds that `fraction` (0 to 1) of the observations did not pass, by linear interpolation in its bucket;
         None where there is none. What is above the last bound counts as that bound.
         """
-        count = self.count
-        if not count:
-            return None
-        rank, seen = fraction * count, 0
-        for bucket, held in enumerate(self.counts[:-1]):
-            if held and seen + held >= rank:
-                low = BOUNDS_S[bucket - 1] if bucket else 0.0
-                return low + (BOUNDS_S[bucket] - low) * (rank - seen) / held
-            seen += held
-        return BOUNDS_S[-1]
+        return quantile(BOUNDS_S, self.counts, fraction)
+
+
+def quantile(bounds_s: Sequence[float], counts: Sequence[int], fraction: float) -> float | None:
+    """The same of any counts in buckets with these upper ends, and one more for what is above them all."""
+    count = sum(counts)
+    if not count:
+        return None
+    rank, seen = fraction * count, 0
+    for bucket, held in enumerate(counts[:-1]):
+        if held and seen + held >= rank:
+            low = bounds_s[bucket - 1] if bucket else 0.0
+            return low + (bounds_s[bucket] - low) * (rank - seen) / held
+        seen += held
+    return bounds_s[-1]

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
+from cluster.histogram import quantile
+
 BOUNDS_S = tuple(10e-6 * 2 ** (step / 4) for step in range(89))
 """Upper ends of the buckets, from 10 us to 42 s; one more takes what is above."""
 OBSERVATIONS_MAX = 2048
@@ -53,14 +55,4 @@ class Latency:
         if self._held >= OBSERVATIONS_MAX:
             self._counts = [count >> 1 for count in self._counts]
             self._held = sum(self._counts)
-        self._p95_s = self._quantile()
-
-    def _quantile(self) -> float:
-        """By linear interpolation in its bucket; what is above the last bound counts as that bound."""
-        rank, seen = QUANTILE * self._held, 0
-        for bucket, held in enumerate(self._counts[:-1]):
-            if held and seen + held >= rank:
-                low = BOUNDS_S[bucket - 1] if bucket else 0.0
-                return low + (BOUNDS_S[bucket] - low) * (rank - seen) / held
-            seen += held
-        return BOUNDS_S[-1]
+        self._p95_s = quantile(BOUNDS_S, self._counts, QUANTILE)

@@ -19,7 +19,7 @@ affair, keys are cache_key.py's. Lives on the router's loop.
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 import secrets
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
@@ -43,9 +43,11 @@ from deployments.cache_question import Answer, Question, SearchedCluster
 from deployments.cache_sampler import Sampler
 from deployments.cache_settings import CacheSettings
 from deployments.http_coverage import LESS_WIDTH, coverage_json, degraded_json
-from shards.errors import DeadlineExceeded, NotFound, StaleEpoch
+from shards.errors import DeadlineExceeded, NotFound, ShoalError, StaleEpoch
 
 FOOTPRINTS_MAX = 4096
+_log = logging.getLogger(__name__)
+
 JOINS_MAX = 2
 """Searches of others that one request waits for: the one under way when it came, and the next."""
 
@@ -166,11 +168,15 @@ class ResultCache:
         return self._footprints.setdefault(footprint, footprint)
 
     def _sample(self, arrival: Arrival, entry: Entry, read: Callable[[], Question]) -> None:
-        # Just now its caller may have no tokens left: then there is no sample.
-        with contextlib.suppress(Exception):
+        try:
             question = read()
-            search = partial(self._cluster.search, _scope(arrival), question.request, question.deadline_s)
-            self._sampler.compare(entry, search, question.write)
+        except ShoalError:  # just now its caller may have no tokens left: then there is no sample
+            return
+        except Exception:
+            _log.exception("a kept answer was given; its question can't be read again to sample it")
+            return
+        search = partial(self._cluster.search, _scope(arrival), question.request, question.deadline_s)
+        self._sampler.compare(entry, search, question.write)
 
     async def _check(self, entry: Entry, directives: Directives, level: Level = "l1") -> _Check:
         """Whether a kept answer may be given."""

@@ -17,7 +17,7 @@ from cluster.generation_probe import GenerationProbe, Stamps
 from cluster.point_reads import PointReads
 from cluster.requests import Footprint, Origin, SearchAnswer, SearchRequest
 from cluster.scope import Named, scope_of
-from cluster.shard_calls import PATIENCE_S, STRAGGLER_WAIT_S, countdown, target_of
+from cluster.shard_calls import PATIENCE, Patience, countdown, target_of
 from cluster.shard_search import shard_search
 from cluster.state import CatalogueControl, CollectionState
 from cluster.tenants import shards_asked, slots_asked
@@ -33,14 +33,8 @@ SLOTS_MAX = 64
 class CachedReads(PointReads):
     """See the module. On a router's loop."""
 
-    def __init__(
-        self,
-        control: CatalogueControl,
-        secret: bytes,
-        patience_s: float = PATIENCE_S,
-        straggler_wait_s: float = STRAGGLER_WAIT_S,
-    ) -> None:
-        super().__init__(control, secret, patience_s, straggler_wait_s)
+    def __init__(self, control: CatalogueControl, secret: bytes, patience: Patience = PATIENCE) -> None:
+        super().__init__(control, secret, patience)
         self._probe = GenerationProbe(self._clients)
 
     def stamps(self, footprint: Footprint) -> asyncio.Future[Stamps]:

@@ -8,7 +8,7 @@ from typing import Any
 from cluster.cached_reads import CachedReads
 from cluster.catalogue_calls import before
 from cluster.point_writes import PointWrites
-from cluster.shard_calls import PATIENCE_S, STRAGGLER_WAIT_S
+from cluster.shard_calls import PATIENCE, Patience
 from cluster.snapshot_recovery import SnapshotRecovery
 from cluster.snapshots import Shards
 from cluster.state import CatalogueControl
@@ -19,14 +19,8 @@ from shards.schema import CollectionSpec
 class Coordinator(CachedReads, PointWrites):
     """See shard_calls.py, point_reads.py, cached_reads.py, point_writes.py and snapshots.py. `start` before anything else."""
 
-    def __init__(
-        self,
-        control: CatalogueControl,
-        secret: bytes,
-        patience_s: float = PATIENCE_S,
-        straggler_wait_s: float = STRAGGLER_WAIT_S,
-    ) -> None:
-        super().__init__(control, secret, patience_s, straggler_wait_s)
+    def __init__(self, control: CatalogueControl, secret: bytes, patience: Patience = PATIENCE) -> None:
+        super().__init__(control, secret, patience)
         shards = Shards(lambda: self.state, self._ask, self._on_current_state)
         self.snapshots = SnapshotRecovery(shards, self.catalogue)
         """Snapshots of collections, and collections from snapshots."""

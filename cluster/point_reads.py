@@ -30,7 +30,7 @@ from cluster.requests import (
 )
 from cluster.scope import Named, Scope, scope_of
 from cluster.search_times import FanOutTimes, SearchTimes
-from cluster.shard_calls import PATIENCE_S, STRAGGLER_WAIT_S, ShardCalls, countdown, target_of
+from cluster.shard_calls import PATIENCE, Patience, ShardCalls, countdown, target_of
 from cluster.shard_search import ShardSearch, shard_search
 from cluster.state import CatalogueControl, CollectionState
 from cluster.tenant_guard import narrowed
@@ -77,14 +77,8 @@ class _Way(NamedTuple):
 class PointReads(ShardCalls):
     """Every method raises ShoalErrors; deadlines are in seconds from now."""
 
-    def __init__(
-        self,
-        control: CatalogueControl,
-        secret: bytes,
-        patience_s: float = PATIENCE_S,
-        straggler_wait_s: float = STRAGGLER_WAIT_S,
-    ) -> None:
-        super().__init__(control, secret, patience_s, straggler_wait_s)
+    def __init__(self, control: CatalogueControl, secret: bytes, patience: Patience = PATIENCE) -> None:
+        super().__init__(control, secret, patience)
         self._searches: SearchBatcher[_SearchKey, _Found] = SearchBatcher(self._search_alike)
 
     async def retrieve(

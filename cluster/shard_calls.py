@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from cluster.breaker import BreakerStatus
 from cluster.catalogue_calls import CatalogueCalls, before
@@ -45,20 +45,26 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
+class Patience(NamedTuple):
+    """How long shards are waited for: `away_s` for one that restarts, `straggler_s` for one that is silent where the caller
+    has enough without it.
+    """
+
+    away_s: float = PATIENCE_S
+    straggler_s: float = STRAGGLER_WAIT_S
+
+
+PATIENCE = Patience()
+
+
 class ShardCalls:
     """See the module. `start` before anything else. On a router's loop."""
 
-    def __init__(
-        self,
-        control: CatalogueControl,
-        secret: bytes,
-        patience_s: float = PATIENCE_S,
-        straggler_wait_s: float = STRAGGLER_WAIT_S,
-    ) -> None:
+    def __init__(self, control: CatalogueControl, secret: bytes, patience: Patience = PATIENCE) -> None:
         self._control = control
         self._secret = secret
         self._latencies: dict[int, Latency] = {}
-        policy = Policy(patience_s, straggler_wait_s=straggler_wait_s, budget_factor=self._budget_factor)
+        policy = Policy(patience.away_s, straggler_wait_s=patience.straggler_s, budget_factor=self._budget_factor)
         self._terms = Terms(policy)
         self._timed_terms = replace(self._terms, latencies=self._latencies)
         self._until_timed = TIMED_EVERY

@@ -15,6 +15,7 @@ from ray.serve.schema import LoggingConfig
 
 from cluster.api_keys import local_key
 from cluster.coordinator import Coordinator
+from cluster.shard_calls import Patience
 from cluster.supervision import SupervisorSettings
 from cluster.supervisor import start_supervisor
 from deployments.admission import Admission
@@ -52,7 +53,7 @@ class Router:
         settings = supervisor_settings(args)
         control = await asyncio.to_thread(start_supervisor, settings)
         secret = bytes.fromhex((args.data_folder / "secret").read_text().strip())
-        self._coordinator = Coordinator(control, secret, straggler_wait_s=args.router.straggler_wait_s)
+        self._coordinator = Coordinator(control, secret, Patience(straggler_s=args.router.straggler_wait_s))
         await self._coordinator.start()
         cache = start_cache(self._coordinator, args.cache, secret)
         snapshots = args.snapshots.within(args.data_folder)

@@ -14,6 +14,7 @@ from cluster.aliases import AliasAction
 from cluster.api_keys import KeyChange, apply_change
 from cluster.catalogue_model import new_catalogue, recovering
 from cluster.coordinator import Coordinator
+from cluster.shard_calls import Patience
 from cluster.state import ClusterState, CollectionState, ShardAddress, ShardState
 from shards.host import ShardHost
 from shards.identity import ShardIdentity, create_shard_folder
@@ -77,7 +78,7 @@ class LocalCluster:
             self.stop_shard(shard_id)
 
     async def connect(self, patience_s: float = 5.0) -> Coordinator:
-        coordinator = Coordinator(self, SECRET, patience_s)
+        coordinator = Coordinator(self, SECRET, Patience(patience_s))
         await coordinator.start()
         return coordinator
 

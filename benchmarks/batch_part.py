@@ -22,7 +22,7 @@ from benchmarks.results import Row
 PART = "batch"
 BATCH = 100
 CONNECTIONS = (1, 2, 4)
-SHARE_MIN = 0.6
+SHARE_MIN = 0.75
 WARM_S = 1.0
 
 

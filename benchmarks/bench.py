@@ -76,10 +76,11 @@ class Scale:
 class Bench:
     """One data set's run. Clusters that it starts are ended by it."""
 
-    def __init__(self, data: Dataset, scale: Scale) -> None:
+    def __init__(self, data: Dataset, scale: Scale, shard_count: int = SHARD_COUNT) -> None:
         self.data = data
         self.scale = scale
-        self.shoal = settings_on(data.folder / "shoal-data")
+        folder = "shoal-data" if shard_count == SHARD_COUNT else f"shoal-data-{shard_count}"
+        self.shoal = settings_on(data.folder / folder, shard_count)
         self.empty = settings_on(data.folder / "empty-data")
 
     @cached_property

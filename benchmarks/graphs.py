@@ -23,7 +23,7 @@ from cluster.slots import SLOT_COUNT, slots_of
 from shards.schema import HnswSpec
 from shards.segment_files import GRAPHS, KEYS, read_header
 
-EF_LADDER = (12, 16, 24, 32, 40, 48, 56, 64, 72, 80, 96, 112, 128, 160, 192, 256, 384, 512)
+EF_LADDER = (12, 16, 24, 32, 40, 48, *range(56, 129, 4), 160, 192, 256, 384, 512)
 HNSW = HnswSpec()
 BUILD_BLOCK = 10_000
 SINGLE_FILE = "single.hnsw"

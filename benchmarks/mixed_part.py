@@ -113,9 +113,10 @@ def send_mix(plan: MixPlan) -> Mixed:
             )
         found.by_kind[kind].append((perf_counter() - began) * 1000)
 
-    run = open_loop.run if plan.rate else open_loop.run_closed
-    pace = (plan.rate,) if plan.rate else ()
-    found.timings = run(plan.url, send, *pace, plan.seconds, CONNECTIONS)
+    if plan.rate:
+        found.timings = open_loop.run(plan.url, send, plan.rate, plan.seconds, CONNECTIONS)
+    else:
+        found.timings = open_loop.run_closed(plan.url, send, plan.seconds, CONNECTIONS)
     return found
 
 

@@ -2,14 +2,14 @@
 
     --part NAME     one part only, may be repeated: load, graphs, http, batch, cache, start, memory (in this order); the
                     engine's own parts run only when they are named: writes, churn, filters, million, phases, rebuild,
-                    slow-shard, mixed
+                    slow-shard, peak, mixed
     --data NAME     one data set only, may be repeated: glove, clusters-384, clusters-1536
     --write-s N     seconds of the parts `writes` and `mixed` (default 600, 15 with --quick)
     --quick         a tenth of the points, one short round of everything: to see that it runs, not to quote
     --scratch DIR   where data, graphs, clusters and results lie (default ./shoal-bench)
 
-`load` makes what http, batch, cache, start and phases search; without it they take what an earlier run has loaded. The other
-parts load what they need. Everything but those takes about half an hour on two cores. docs/benchmarks.md tells what each
+`load` makes what http, batch, cache, start, phases and peak search; without it they take what an earlier run has loaded. The
+other parts load what they need. Everything but those takes about half an hour on two cores. docs/benchmarks.md tells what each
 part measures and what came out.
 """
 
@@ -33,6 +33,7 @@ from benchmarks import (
     memory_part,
     million_part,
     mixed_part,
+    peak_part,
     phases_part,
     rebuild_part,
     slow_shard_part,
@@ -61,11 +62,12 @@ ENGINE_PARTS: dict[str, Callable[[Bench], list[Row]]] = {
     "million": million_part.measure,
     "phases": phases_part.measure,
     "rebuild": rebuild_part.measure,
+    "peak": peak_part.measure,
     "mixed": mixed_part.measure,
     "slow-shard": slow_shard_part.measure,
 }
 ALL_PARTS = {**PARTS, **ENGINE_PARTS}
-NEED_WRK = frozenset({"http", "batch", "cache", "churn", "filters", "phases"})
+NEED_WRK = frozenset({"http", "batch", "cache", "churn", "filters", "peak", "phases"})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

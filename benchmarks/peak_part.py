@@ -1,0 +1,106 @@
+"""Part `peak`: the most queries per second that the machine answers, batches and kept answers side by side.
+
+Two load generators run at once: batches of a hundred queries that are all searched, and single queries whose answers are
+kept (validated with the shards each time, and not: see cache_part.py). A query counts as one operation, whichever way it
+came. Each load alone stands beside the mixes; connections of the two are what differs between these.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from benchmarks import cpu_shares, wrk
+from benchmarks.batch_part import BATCH
+from benchmarks.bench import Bench, running, say
+from benchmarks.cache_part import TEN_MINUTES_MS
+from benchmarks.query_bodies import batch_bodies, query_bodies
+from benchmarks.results import Row
+from deployments import lifecycle
+from deployments.cache_settings import CacheSettings
+from deployments.data_folder import RunInfo
+
+PART = "peak"
+WARM_S = 2.0
+CACHES = {
+    "validated": CacheSettings(),
+    "unvalidated": CacheSettings(staleness_ms=TEN_MINUTES_MS, staleness_ms_max=TEN_MINUTES_MS),
+}
+
+
+class Mix(NamedTuple):
+    """Connections of each load; 0: it is left out."""
+
+    batches: int
+    singles: int
+
+
+MIXES = (Mix(0, 64), Mix(2, 0), Mix(1, 16), Mix(1, 64), Mix(2, 16), Mix(2, 64))
+
+
+class Load(NamedTuple):
+    """What came of both. Rates in queries/s."""
+
+    batch_rate: float
+    single_rate: float
+    errors: int
+    note: str
+
+    @property
+    def rate(self) -> float:
+        """All queries that were answered, per second."""
+        return self.batch_rate + self.single_rate
+
+
+def measure(bench: Bench) -> list[Row]:
+    """Each mix with each way to keep answers, and the best of them."""
+    singles = bench.write_bodies("kept.jsonl", query_bodies(bench.data.queries, bench.ask))
+    batches = bench.write_bodies("batches.jsonl", batch_bodies(bench.data.queries, bench.ask, BATCH))
+    loads: dict[str, list[Load]] = {}
+    for _ in range(bench.scale.rounds):
+        for kind, cache in CACHES.items():
+            settings = bench.shoal.model_copy(update={"cache": cache})
+            with running(settings) as info:
+                targets = (
+                    wrk.Target(info.url, bench.path + "/batch", batches),
+                    wrk.Target(info.url, bench.path, singles),
+                )
+                wrk.run(targets[1], 16, WARM_S)
+                for mix in MIXES:
+                    load = _run(info, targets, mix, bench.scale.run_s)
+                    name = f"batches on {mix.batches}, {kind} answers on {mix.singles} connections"
+                    say(f"{name}: {load.rate:,.0f} queries/s; {load.note}")
+                    loads.setdefault(name, []).append(load)
+    rows = [_row(bench, name, runs) for name, runs in loads.items()]
+    best = max(rows, key=lambda row: row.value)
+    errors = sum(load.errors for runs in loads.values() for load in runs)
+    return [
+        *rows,
+        bench.row(PART, "the most", best.value, "queries/s", note=best.what),
+        bench.row(PART, "errors", errors, "", target=0, bound="at most"),
+    ]
+
+
+def _run(info: RunInfo, targets: tuple[wrk.Target, wrk.Target], mix: Mix, seconds: float) -> Load:
+    pids = lifecycle.cluster_processes(info)
+    before = cpu_shares.take(pids)
+    with ThreadPoolExecutor(len(mix)) as pool:
+        running_loads = [
+            pool.submit(wrk.run, target, connections, seconds) if connections else None
+            for target, connections in zip(targets, mix, strict=True)
+        ]
+        batches, singles = (None if one is None else one.result() for one in running_loads)
+    after = cpu_shares.take(pids)
+    outcomes = [one for one in (batches, singles) if one is not None]
+    return Load(
+        0.0 if batches is None else batches.rate * BATCH,
+        0.0 if singles is None else singles.rate,
+        sum(one.errors for one in outcomes),
+        cpu_shares.in_words(cpu_shares.shares(before, after, sum(one.cpu_s for one in outcomes))),
+    )
+
+
+def _row(bench: Bench, name: str, runs: list[Load]) -> Row:
+    middle = sorted(runs, key=lambda load: load.rate)[len(runs) // 2]
+    note = f"{middle.batch_rate:,.0f} of them in batches, {sum(load.errors for load in runs)} errors"
+    return bench.row(PART, name, middle.rate, "queries/s", note=note, cpu=middle.note)

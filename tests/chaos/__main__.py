@@ -18,7 +18,16 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.chaos import cache_interleavings, disk_full, kills, overload, recall_cycles, redis_faults, simulations
+from tests.chaos import (
+    cache_interleavings,
+    disk_full,
+    kills,
+    overload,
+    recall_cycles,
+    redis_faults,
+    simulations,
+    tenant_keys,
+)
 from tests.chaos.real_cluster import RealCluster
 from tests.chaos.report import Report, in_words, to_json
 from tests.chaos.small_disk import NoSmallDisk, small_disk
@@ -94,12 +103,20 @@ def _cache_interleavings(options: Options) -> Iterator[Report]:
         yield _in_new_folder(options, 23, seed, lambda folder, plan=plan: cache_interleavings.run(folder, plan))
 
 
+def _tenant_keys(options: Options) -> Iterator[Report]:
+    little = {"requests": 2_000} if options.quick else {}
+    for seed in _seeds(options):
+        plan = tenant_keys.TenantPlan(seed, **little)
+        yield _in_new_folder(options, 22, seed, lambda folder, plan=plan: tenant_keys.run(folder, plan))
+
+
 ROWS: dict[int, Callable[[Options], Iterator[Report]]] = {
     1: _kills,
     6: _disk_full,
     14: _recall_cycles,
     18: _redis_faults,
     19: _overload,
+    22: _tenant_keys,
     23: _cache_interleavings,
 }
 

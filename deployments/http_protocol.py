@@ -233,7 +233,9 @@ class _Exchange:
             return
         self._is_started = True
         protocol = self._protocol
-        if self._before is None or self._before.response_complete:
+        # Kept, each would hold the one before it, as long as the connection lives.
+        before, self._before = self._before, None
+        if before is None or before.response_complete:
             ongoing = len(protocol.tasks)
             if ongoing >= _Registered.ongoing_max:
                 self._refusal = QueueFull(f"this router already works on {ongoing} requests", BUSY_RETRY_S)
@@ -245,11 +247,11 @@ class _Exchange:
         else:
             protocol.flow.pause_reading()
             protocol.pipeline.appendleft((self, protocol.app))  # type: ignore[arg-type]
-        self._before = None
 
     def cancel(self) -> None:
         """The client went away."""
         self.disconnected = True
+        self._refusal = None
         if self._task is not None:
             self._task.cancel()
         else:
@@ -290,6 +292,7 @@ class _Exchange:
         return await self._app.answer(self._call, body)
 
     def _refused(self, refusal: Exception) -> Reply:
+        self._refusal = None  # it knows, by its trace, who raised it: kept, both would wait for the garbage collector
         request_id = given_id(self._headers)
         reply = error_reply(refusal, self._started, request_id)
         return with_id(reply, request_id) if request_id else reply

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -239,6 +240,23 @@ def test_head_gets_no_body() -> None:
         client.writer.write(b"HEAD /x HTTP/1.1\r\n\r\n")
         assert b"content-length: 10" in await client.reader.readuntil(b"\r\n\r\n")
         assert (await client.ask(post("/y")))[2] == b"POST /y  0"
+
+    run(scenario)
+
+
+def test_what_was_refused_is_let_go_of_without_the_garbage_collector() -> None:
+    """Under overload a thousand requests a second are refused; kept until a collection, they were megabytes."""
+
+    async def scenario(client: Client, app: EchoApp, state: ServerState) -> None:
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(20):
+                assert (await client.ask(post("/refused", b"xy")))[0] == 404
+            left = sum(type(one) is http_protocol._Exchange for one in gc.get_objects())
+        finally:
+            gc.enable()
+        assert left <= 2, "the newest one on its connection, and perhaps one more"
 
     run(scenario)
 

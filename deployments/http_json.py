@@ -28,8 +28,6 @@ _OUT_OF_RANGE = {"greater_than", "greater_than_equal", "less_than", "less_than_e
 _FLOATS_AS_FLOAT32 = orjson.OPT_SERIALIZE_NUMPY
 _EMPTY_PAYLOAD = b"{}"
 """What the API shows of a point that has no payload."""
-_HIT = b'{"id":%d,"version":%d,"score":%b}'
-_HIT_WITH_PAYLOAD = b'{"id":%d,"version":%d,"score":%b,"payload":%b}'
 
 
 def parse_body(model: type[Body], body: bytes) -> Body:
@@ -74,31 +72,10 @@ def scores_of(found: Sequence[QueryHits], distance: Distance) -> Iterator[Floats
         yield found_scores[start:end]
 
 
-def scored_json(
-    hits: QueryHits, found_scores: Floats, selection: PayloadSelection, vectors: VectorSelection
-) -> bytes:
-    """One query's hits as the API writes them: the JSON of a list. `found_scores`: theirs, of `scores_of`.
-
-    Plain hits are put together from bytes, in half the time.
-    """
-    keys = hits.keys
-    if not keys:
-        return b"[]"
-    has_vectors = vectors.wanted and hits.vectors is not None
-    if has_vectors or not selection.whole or max(keys) > INTEGER_MAX:
-        return dump(_scored_points(hits, found_scores, selection, vectors))
-    scores_written = dump(found_scores)[1:-1].split(b",")
-    if not selection.wanted or hits.payloads is None:
-        written = map(_HIT.__mod__, zip(keys, hits.versions, scores_written, strict=True))
-    else:
-        payloads = [payload or _EMPTY_PAYLOAD for payload in hits.payloads]
-        written = map(_HIT_WITH_PAYLOAD.__mod__, zip(keys, hits.versions, scores_written, payloads, strict=True))
-    return b"[%b]" % b",".join(written)
-
-
-def _scored_points(
+def scored_points(
     hits: QueryHits, found_scores: Floats, selection: PayloadSelection, vectors: VectorSelection
 ) -> list[Point]:
+    """One query's hits as the API writes them. `found_scores`: theirs, of `scores_of`."""
     # Iterating a float32 array gives float32 scalars, which orjson writes as such; floats would be written as doubles.
     points: list[Point] = [
         {"id": id_, "version": version, "score": score}

@@ -19,13 +19,12 @@ from deployments.cost import read_cost, search_cost
 from deployments.degradation import lowered_ef
 from deployments.http_coverage import LESS_WIDTH, coverage_json, degraded_json
 from deployments.http_filters import NO_FILTER, encoded_filter
-from deployments.http_json import Point, dump, parse_body, records, scored_json, scores_of
+from deployments.http_json import Point, dump, parse_body, records, scored_points, scores_of
 from deployments.http_message import HttpContext, Reply, Request, success
 from deployments.http_models import LegacySearchBody, QueryBatchBody, QueryBody, SearchParameters, Unusual
 from deployments.http_vectors import pack_query, pack_vectors, query_vector, searched_vector
 from deployments.limits import LimitSettings
 from deployments.payload_selection import PayloadSelection, parse_selection
-from deployments.plain_query import AnyQuery, plain_batch, plain_query
 from deployments.vector_selection import VectorSelection, parse_vector_selection
 from shards.batch import Vectors
 from shards.distance import prepare_vectors
@@ -85,7 +84,7 @@ async def search_points(context: HttpContext, request: Request) -> Reply:
 
 async def query_points_batch(context: HttpContext, request: Request) -> Reply:
     """POST /collections/{c}/points/query/batch"""
-    bodies: Sequence[AnyQuery] = plain_batch(request.body) or parse_body(QueryBatchBody, request.body).searches
+    bodies = parse_body(QueryBatchBody, request.body).searches
     limits = context.limits
     spec = context.cluster.collection(request.collection).spec
     if len(bodies) > limits.batch_max:
@@ -115,18 +114,17 @@ async def query_points_batch(context: HttpContext, request: Request) -> Reply:
         column = searched_vector(spec, plan.vector)
         requests.append(SearchRequest(_pack_group(queries, places, column), *plan))
     answers = await _all_or_none([context.cluster.search(request.collection, one, deadline_s) for one in requests])
-    results = [b"[]"] * len(bodies)
+    results: list[dict[str, list[Point]]] = [{"points": []} for _ in bodies]
     said = [(answer.coverage, answer.missing) for answer in answers]
     for place in [place for place, body in enumerate(bodies) if body.query is None]:
         first = await _first_points(context, request, plans[place], shown[place])
-        results[place] = dump(first.points)
+        results[place]["points"] = first.points
         said.append((first.coverage, first.missing))
     for answer, (plan, places) in zip(answers, groups.items(), strict=True):
         distance = searched_vector(spec, plan.vector).distance
         for hits, found_scores, place in zip(answer.hits, scores_of(answer.hits, distance), places, strict=True):
-            results[place] = scored_json(hits, found_scores, *shown[place])
-    written = b"[%b]" % b",".join([b'{"points":%b}' % points for points in results])
-    reply = success(request, written, _said(request, *_least(said)))
+            results[place]["points"] = scored_points(hits, found_scores, *shown[place])
+    reply = success(request, dump(results), _said(request, *_least(said)))
     times = [answer.times for answer in answers if answer.times is not None]
     return _timed(context, request, max(times, key=lambda one: one.merged, default=None), reply)
 
@@ -166,18 +164,18 @@ async def _answer(context: HttpContext, request: Request, form: _Form) -> Answer
 class _NotKept(Exception):
     """The answer is none for the cache: the body asks for nothing near."""
 
-    def __init__(self, body: AnyQuery) -> None:
+    def __init__(self, body: QueryBody) -> None:
         super().__init__()
         self.body = body
 
 
-def _question_to_keep(context: HttpContext, request: Request, body: AnyQuery) -> Question:
+def _question_to_keep(context: HttpContext, request: Request, body: QueryBody) -> Question:
     if body.query is None:
         raise _NotKept(body)
     return _question(context, request, body)
 
 
-def _question(context: HttpContext, request: Request, body: AnyQuery) -> Question:
+def _question(context: HttpContext, request: Request, body: QueryBody) -> Question:
     state = context.cluster.collection(request.collection)
     spec = state.spec
     shown = _shown(body, spec)
@@ -191,7 +189,7 @@ def _question(context: HttpContext, request: Request, body: AnyQuery) -> Questio
 
     def write(answer: SearchAnswer) -> bytes:
         (found_scores,) = scores_of(answer.hits, column.distance)
-        return scored_json(answer.hits[0], found_scores, *shown)
+        return dump(scored_points(answer.hits[0], found_scores, *shown))
 
     def narrow() -> SearchRequest:
         return SearchRequest(vectors, *_fitted(context, request, plan, spec))
@@ -202,7 +200,7 @@ def _question(context: HttpContext, request: Request, body: AnyQuery) -> Questio
     return Question(SearchRequest(vectors, *plan), asked, write, deadline_s, narrow if is_narrowed else None)
 
 
-async def _searched(context: HttpContext, request: Request, body: AnyQuery) -> Answer:
+async def _searched(context: HttpContext, request: Request, body: QueryBody) -> Answer:
     """The answer without a cache."""
     if body.query is None:
         spec = context.cluster.collection(request.collection).spec
@@ -220,7 +218,7 @@ class _Form(NamedTuple):
     """A form of a query's body."""
 
     name: str
-    read: Callable[[bytes], AnyQuery]
+    read: Callable[[bytes], QueryBody]
 
 
 def _timed(context: HttpContext, request: Request, times: SearchTimes | None, reply: Reply) -> Reply:
@@ -249,11 +247,11 @@ async def _first_points(context: HttpContext, request: Request, plan: _Plan, sho
     return _Found(points, page.coverage, page.missing)
 
 
-def _shown(body: AnyQuery, spec: CollectionSpec) -> _Shown:
+def _shown(body: QueryBody, spec: CollectionSpec) -> _Shown:
     return _Shown(parse_selection(body.with_payload, default=False), parse_vector_selection(spec, body.vectors_shown))
 
 
-def _plan(body: AnyQuery, shown: _Shown, limits: LimitSettings, place: str = "") -> _Plan:
+def _plan(body: QueryBody, shown: _Shown, limits: LimitSettings, place: str = "") -> _Plan:
     """The body's parameters; `place` is where it stands. Raises LimitExceeded and BadFilter."""
     parameters = body.params or _NO_PARAMETERS
     k = LIMIT_DEFAULT if body.limit is None else body.limit
@@ -269,7 +267,7 @@ def _plan(body: AnyQuery, shown: _Shown, limits: LimitSettings, place: str = "")
     return _Plan(k, ef, exact, body.score_threshold, payload, vectors, offset, vector, encoded, 1.0)
 
 
-def _cost(body: AnyQuery, plan: _Plan, spec: CollectionSpec) -> float:
+def _cost(body: QueryBody, plan: _Plan, spec: CollectionSpec) -> float:
     if body.query is None:
         return read_cost(plan.k + plan.offset, bool(plan.filter))
     ef = plan.ef or spec.hnsw_of(searched_vector(spec, plan.vector)).ef_search
@@ -315,5 +313,5 @@ def _least(said: list[tuple[float, tuple[MissingShard, ...]]]) -> tuple[float, l
     return min((coverage for coverage, _ in said), default=1.0), [missing[shard_id] for shard_id in sorted(missing)]
 
 
-_QUERY = _Form("query", lambda body: plain_query(body) or parse_body(QueryBody, body))
+_QUERY = _Form("query", lambda body: parse_body(QueryBody, body))
 _SEARCH = _Form("search", lambda body: _as_query(parse_body(LegacySearchBody, body)))

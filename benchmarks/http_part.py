@@ -52,7 +52,8 @@ class Measured:
 def measure(bench: Bench) -> list[Row]:
     """Recall, then rates and latencies of all, then what the targets are about."""
     single = Bench(bench.data, bench.scale, 1)
-    ensure_loaded(single)
+    for one in (bench, single):
+        ensure_loaded(one)
     measured: dict[Name, Measured] = {}
     rows: list[Row] = []
     for name, one in ((SHOAL, bench), (ONE_SHARD, single)):

@@ -28,6 +28,8 @@ SHARE_MIN = 0.8
 def measure(bench: Bench) -> list[Row]:
     """The three rates, and Shoal's beside each of the other two."""
     count = bench.data.spec.point_count
+    for folder in bench.data.folder.glob("shoal-data-*"):
+        shutil.rmtree(folder)  # of other shard counts, loaded by another day's code
     vectors = np.array(bench.data.vectors)
     began = perf_counter()
     index = build(vectors, CORES)

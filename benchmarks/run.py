@@ -8,9 +8,9 @@
     --quick         a tenth of the points, one short round of everything: to see that it runs, not to quote
     --scratch DIR   where data, graphs, clusters and results lie (default ./shoal-bench)
 
-`load` makes what http, batch, cache, start, phases and peak search; without it they take what an earlier run has loaded. The
-other parts load what they need. Everything but those takes about half an hour on two cores. docs/benchmarks.md tells what each
-part measures and what came out.
+`load` makes what http, batch, cache, start, phases and peak search; without it they take what an earlier run has loaded.
+The other parts load what they need; `http` loads the points once more, into one shard, the first time. Everything but those
+takes about half an hour on two cores. docs/benchmarks.md tells what each part measures and what came out.
 """
 
 from __future__ import annotations

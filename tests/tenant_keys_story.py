@@ -206,13 +206,16 @@ class Story:
         reads = [read for tenant in TENANTS * 2 for read in self._reads(tenant)]
         self.random.shuffle(reads)
         tasks = [asyncio.ensure_future(read) for read in reads]
-        for _ in range(int(self.random.integers(3))):
+        for _ in range(int(self.random.integers(1, 4))):  # one at least, so that all have begun
             await asyncio.sleep(0)
-        for task in tasks:
-            if self.random.random() < 0.1:
-                self.cancelled_count += task.cancel()
-        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
-            if not isinstance(outcome, asyncio.CancelledError):
+        if self.random.random() < 0.5:
+            await asyncio.sleep(float(self.random.random()) * 0.005)
+        cancelled = {task for task in tasks if self.random.random() < 0.1 and task.cancel()}
+        self.cancelled_count += len(cancelled)
+        for task, outcome in zip(tasks, await asyncio.gather(*tasks, return_exceptions=True), strict=True):
+            if isinstance(outcome, asyncio.CancelledError):
+                assert task in cancelled, "who shared a search with a request that was cancelled has no answer"
+            else:
                 assert outcome is None, outcome
                 self.read_count += 1
 
@@ -228,6 +231,9 @@ class Story:
         older = {"vector": vector, "limit": 50, "with_payload": True, **body}
         return [
             self._compare(tenant, "points/query", query, lambda result: result["points"], found),
+            self._compare(
+                tenant, "points/query/batch", {"searches": [query, query]}, lambda result: result[0]["points"], found
+            ),
             self._compare(
                 tenant, "points/query/batch", {"searches": [query, query]}, lambda result: result[1]["points"], found
             ),
@@ -245,6 +251,7 @@ class Story:
         assert reply.status == 200, reply.body
         points = points_of(orjson.loads(reply.body)["result"])
         assert {point["id"]: point["payload"] for point in points} == expected
+        assert len(points) == len(expected), "a point is there twice"
 
     async def _count(self, tenant: str, body: Document, expected: int) -> None:
         reply = await self.ask(tenant, "POST", "points/count", body)
@@ -267,6 +274,7 @@ class Story:
         assert reply.status == 200, reply.body
         points = orjson.loads(reply.body)["result"]["points"]
         found = {point["id"]: (point["payload"], np.float32(point["vector"]).tolist()) for point in points}
+        assert len(points) == len(found), "a point is there twice"
         assert found == {key: (one.payload, np.float32(one.vector).tolist()) for key, one in self.expected.items()}
 
 

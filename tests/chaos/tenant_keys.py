@@ -38,7 +38,7 @@ def run(folder: Path, plan: TenantPlan) -> Report:
         report.faults += story.cancelled_count
         reads += story.read_count
     report.duration_s = time.monotonic() - began
-    report.require(report.operations >= plan.requests, f"only {report.operations} requests were made")
+    report.require(reads > plan.requests / 2, f"only {reads} answers were compared")
     report.figures = {"answers compared": f"{reads:,}", "cancelled": f"{report.faults:,}"}
     return report
 

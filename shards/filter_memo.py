@@ -28,6 +28,9 @@ BYTES_A_ROW_MAX = 16
 GATHERED_BYTES_MAX = 64 * 1024 * 1024
 """What collected vectors may take, and not more than twice the segment's own: they are counted (shards/memory.py)."""
 
+KEPT_FRACTION = 0.75
+"""How much of what may be held stays when it was too much: then that is not to be added up at every new filter."""
+
 Mask = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -107,6 +110,8 @@ class FilterMemo:
 
     def __init__(self) -> None:
         self._known: dict[bytes, Matches] = {}
+        # At least what is held, until it is added up; two threads that add at once may lose one's part until then.
+        self._bytes_at_most = self._gathered_at_most = 0
 
     @property
     def byte_count(self) -> int:
@@ -128,7 +133,9 @@ class FilterMemo:
         matches = Matches(row_count, rows if known is None else np.concatenate([known.rows, rows]))
         if not query.names_ids:
             self._known[query.encoded] = matches
-            self._forget(row_count)
+            self._bytes_at_most += rows.nbytes + row_count  # with the mask that it may get
+            if self._bytes_at_most > BYTES_A_ROW_MAX * row_count:
+                self._forget(int(KEPT_FRACTION * BYTES_A_ROW_MAX * row_count))
         return matches
 
     def gather(self, matches: Matches, number: int, matrix: Floats) -> Floats:
@@ -139,18 +146,21 @@ class FilterMemo:
             byte_count_max = min(GATHERED_BYTES_MAX, 2 * matrix.nbytes)
             if vectors.nbytes <= byte_count_max // 4:
                 matches.gathered[number] = vectors
-                self._let_go(byte_count_max, matches)
+                self._gathered_at_most += vectors.nbytes
+                if self._gathered_at_most > byte_count_max:
+                    self._let_go(int(KEPT_FRACTION * byte_count_max), matches)
         return vectors
 
-    def _forget(self, row_count: int) -> None:
-        """What was used longest ago."""
+    def _forget(self, byte_count_max: int) -> None:
+        """What was used longest ago, but the newest stays."""
         oldest_first: list[tuple[bytes, Matches]] = list(self._known.items())
         left = sum(known.byte_count for _, known in oldest_first)
         for encoded, known in oldest_first[:-1]:
-            if left <= BYTES_A_ROW_MAX * row_count:
-                return
+            if left <= byte_count_max:
+                break
             left -= known.byte_count
             self._known.pop(encoded, None)
+        self._bytes_at_most = left
 
     def _let_go(self, byte_count_max: int, newest: Any) -> None:
         """Of gathered vectors."""
@@ -158,7 +168,8 @@ class FilterMemo:
         left = sum(known.gathered_bytes for known in oldest_first)
         for known in oldest_first:
             if left <= byte_count_max:
-                return
+                break
             if known is not newest:
                 left -= known.gathered_bytes
                 known.gathered.clear()
+        self._gathered_at_most = left

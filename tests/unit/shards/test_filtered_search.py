@@ -12,7 +12,7 @@ from shards.batch import make_batch
 from shards.collection import ShardCollection
 from shards.compaction import Merge
 from shards.field_schema import FieldSchema
-from shards.filter_memo import matching
+from shards.filter_memo import BYTES_A_ROW_MAX, matching
 from shards.filter_query import filter_query
 from shards.filters.indexes import FieldKind
 from shards.index import SearchPlan
@@ -158,3 +158,24 @@ def test_a_damaged_index_is_done_without(collection: ShardCollection, tmp_path: 
     again = reopened(tmp_path / "c", SETTINGS)
     assert len(missing_fields(again.sealed[-1], FIELDS)) == 2
     assert DIM == again.dim
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_what_is_remembered_of_many_filters_is_bounded_and_the_newest_stay(
+    collection: ShardCollection, exact: bool
+) -> None:
+    (segment,) = collection.sealed
+    rows_max = BYTES_A_ROW_MAX * segment.row_count
+    gathered_max = 2 * segment.row_count * DIM * 4
+    plans = []
+    for first in range(600):
+        encoded = b'{"must":{"key":"n","range":{"gte":%d,"lt":%d}}}' % (first, first + 200)
+        plans.append(SearchPlan(10, 64, exact, filter=filter_query(encoded)))
+        collection.search(QUERIES[:1], plans[-1], Want())
+        held = [known.byte_count for known in segment.memo._known.values()]
+        gathered = sum(known.gathered_bytes for known in segment.memo._known.values())
+        assert sum(held[:-1]) <= rows_max
+        assert gathered <= gathered_max
+    assert plans[-1].filter is not None
+    assert plans[-1].filter.encoded in segment.memo._known
+    assert len(segment.memo._known) >= 10, "there is room for some"

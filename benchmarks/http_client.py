@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 from collections.abc import Sequence
+from time import monotonic
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
@@ -14,6 +15,8 @@ import numpy.typing as npt
 from benchmarks.query_bodies import found_ids
 
 TIMEOUT_S = 60.0
+IDLE_MAX_S = 10.0
+"""After so long without a request a new connection is made: a server may close an old one at the moment of the next."""
 
 
 class Client:
@@ -23,6 +26,7 @@ class Client:
         parts = urlsplit(url)
         assert parts.hostname is not None
         self._connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=TIMEOUT_S)
+        self._used_at = monotonic()
 
     def __enter__(self) -> Self:
         return self
@@ -34,9 +38,12 @@ class Client:
 
     def send(self, method: str, path: str, body: bytes = b"") -> bytes:
         """One request; the answer's body."""
+        if monotonic() > self._used_at + IDLE_MAX_S:
+            self._connection.close()  # the next request opens it
         self._connection.request(method, path, body, {"Content-Type": "application/json"})
         response = self._connection.getresponse()
         answer = response.read()
+        self._used_at = monotonic()
         if response.status != http.client.OK:
             raise RuntimeError(
                 f"{method} {path} was answered {response.status}: {answer[:300].decode(errors='replace')}"

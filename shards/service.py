@@ -37,7 +37,7 @@ from shards.filter_query import FilterQuery, filter_query
 from shards.filters.paths import parse_path
 from shards.generations import NO_STAMP, decode_asked, encode_stamps
 from shards.identity import ShardIdentity
-from shards.index import VectorIndex
+from shards.index import SearchPlan, VectorIndex
 from shards.log_frame import LogOp, OpKind
 from shards.lookup import look_up
 from shards.memory_account import LoadPermits, MemoryAccount
@@ -188,7 +188,7 @@ class ShardService:
             self._check_search(head, group, collection)
             queries = messages.decode_queries(head, [frame.body for frame in group])
             self._probe.saw(collection, queries, head.plan)
-            if len(queries) <= self._settings.inline_queries_max and head.plan.filter is None:
+            if len(queries) <= self._settings.inline_queries_max and not _takes_long(head.plan):
                 seen = Seen(collection.segments(), collection.generations.stamp)
                 connection.send(encoded_answers(seen, head, queries, [frame.request_id for frame in group]))
             else:
@@ -424,6 +424,11 @@ class _Reply:
                 self(*encode(done.result()))
 
         future.add_done_callback(answer)
+
+
+def _takes_long(plan: SearchPlan) -> bool:
+    """Whether one query may take so long that nothing else, not even a ping, should wait for it on the loop."""
+    return plan.exact or plan.filter is not None
 
 
 def _count_matching(segments: list[VectorIndex], query: FilterQuery) -> int:

@@ -60,9 +60,13 @@ class Shard:
     """A service with one collection, whose one search thread is held until `go`."""
 
     def __init__(
-        self, collection: ShardCollection, threads: ThreadPoolExecutor, searcher: ThreadPoolExecutor
+        self,
+        collection: ShardCollection,
+        threads: ThreadPoolExecutor,
+        searcher: ThreadPoolExecutor,
+        inline_queries_max: int = 0,
     ) -> None:
-        settings = ShardSettings(inline_queries_max=0)
+        settings = ShardSettings(inline_queries_max=inline_queries_max)
         probe = RecallProbe(threads, time.monotonic)
         snapshots = SnapshotRequests(SnapshotShelf(collection.folder.parent), threads, 0)
         self.service = ShardService(ShardIdentity("cluster", 0, "node"), settings, searcher, probe, snapshots)
@@ -85,6 +89,11 @@ class Shard:
 def search(request_id: int, key: int, deadline_ms: int = 0, k: int = 1) -> Frame:
     parts = messages.encode_search(TARGET, SearchPlan(k, 10), Want(), vectors_of([1000 * key]))
     return Frame(Kind.SEARCH, request_id, deadline_ms, memoryview(b"".join(parts)))
+
+
+def exact_search(request_id: int, key: int) -> Frame:
+    parts = messages.encode_search(TARGET, SearchPlan(1, 10, exact=True), Want(), vectors_of([1000 * key]))
+    return Frame(Kind.SEARCH, request_id, 0, memoryview(b"".join(parts)))
 
 
 def scroll(request_id: int, deadline_ms: int = 0) -> Frame:
@@ -132,6 +141,23 @@ def test_what_waits_and_was_taken_back_is_neither_done_nor_answered(play: Any) -
         assert (found(peer, 1), found(peer, 3)) == ([1], [3])
 
     play(steps)
+
+
+def test_an_exact_search_holds_up_neither_pings_nor_other_searches(tmp_path: Path) -> None:
+    async def steps(threads: ThreadPoolExecutor, searcher: ThreadPoolExecutor) -> None:
+        shard, peer = Shard(new_collection(tmp_path / "c"), threads, searcher, inline_queries_max=32), Peer()
+        await shard.committer.submit(upsert_op(batch_of([1, 2, 3, 4])), 1)
+        try:
+            shard.send(peer, exact_search(1, 1), search(2, 2), Frame(Kind.PING, 3, 0, memoryview(b"")))
+            assert peer.answers.keys() == {2, 3}
+            await shard.settled(peer, 1)
+            assert found(peer, 1) == [1]
+        finally:
+            shard.go.set()
+            await shard.committer.close()
+
+    with ThreadPoolExecutor(2) as threads, ThreadPoolExecutor(1) as searcher:
+        asyncio.run(steps(threads, searcher))
 
 
 def test_a_search_and_its_cancel_that_arrive_together_leave_nothing(play: Any) -> None:

@@ -14,13 +14,13 @@ import numpy.typing as npt
 from pyroaring import BitMap
 
 from shards.batch import PointBatch, Vectors, make_batch
-from shards.filter_memo import FilterMemo, matching
+from shards.filter_memo import FilterMemo, matches_of
 from shards.filters.indexes import FieldKinds, GrowingIndexes, Indexes
 from shards.filters.rowsets import rowset_of_mask
 from shards.index import Rows, SearchPlan, SegmentHits
 from shards.memory import LARGE_KEY, GrowingSize
 from shards.point_ids import NARROW, KeyArray, key_array, key_list
-from shards.scan import scan
+from shards.scan import scan, scan_rows
 from shards.vector_layout import VectorLayout
 
 ROW_COUNT_MIN = 64
@@ -119,15 +119,15 @@ class GrowingSegment:
         self._payload_bytes += len(batch.payloads)
 
     def search(self, queries: Vectors, plan: SearchPlan) -> SegmentHits:
-        """See VectorIndex. Every row is measured."""
+        """See VectorIndex. Every row that counts is measured."""
         count, column = self.row_count, self._layout.columns[plan.vector]
-        if plan.filter is not None:
-            alive: npt.NDArray[np.bool_] | None = matching(self, plan.filter)
-        else:
-            alive = self._alive[:count] if self.dead_count else None
+        matrix, alive = column.of(self._vectors[:count]), self._alive[:count] if self.dead_count else None
         if plan.vector in self._with_gaps and (gaps := column.missing(self._vectors[:count])) is not None:
             alive = ~gaps if alive is None else alive & ~gaps
-        return scan(column.of(self._vectors[:count]), queries, plan.k, column.distance, alive)
+        if plan.filter is None:
+            return scan(matrix, queries, plan.k, column.distance, alive)
+        rows = matches_of(self, plan.filter).rows
+        return scan_rows(matrix, rows if alive is None else rows[alive[rows]], queries, plan.k, column.distance)
 
     @property
     def indexes(self) -> Indexes:

@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from shards.batch import Vectors
 from shards.hits import Hits, no_hits
-from shards.index import SearchPlan, SegmentHits, VectorIndex
-from shards.point_ids import key_array, key_list
+from shards.index import Rows, SearchPlan, SegmentHits, VectorIndex, pick
+from shards.point_ids import same_width
 
 
 class Want(NamedTuple):
@@ -53,37 +53,35 @@ def _hits_of_one(segment: VectorIndex, found: SegmentHits, want: Want) -> Hits:
 
 
 def _hits_of_many(parts: list[tuple[VectorIndex, SegmentHits]], k: int, want: Want) -> Hits:
-    rows = np.concatenate([found.rows for _, found in parts], axis=1)
-    distances = np.concatenate([found.distances for _, found in parts], axis=1)
-    source = np.repeat(np.arange(len(parts)), [found.rows.shape[1] for _, found in parts])
-    order = np.argsort(distances, axis=1, kind="stable")[:, :k]
-    rows, distances = np.take_along_axis(rows, order, axis=1), np.take_along_axis(distances, order, axis=1)
-    source = source[order]
-    counts = _counts(SegmentHits(rows, distances))
-    keys = np.zeros(rows.shape, object)
-    versions = np.zeros(rows.shape, np.uint64)
-    payloads = np.full(rows.shape, b"", object)
-    vectors = None
+    widths = [part.rows.shape[1] for _, part in parts]
+    found = SegmentHits(
+        np.concatenate([part.rows for _, part in parts], axis=1),
+        np.concatenate([part.distances for _, part in parts], axis=1),
+        all(part.is_full for _, part in parts),
+    )
+    order = np.argsort(found.distances, axis=1, kind="stable")[:, :k]
+    rows, distances, _ = picked = found.picked(order)
+    source = np.repeat(np.arange(len(parts)), widths)[order]
+    keys = np.concatenate(same_width(segment.keys_of(part.rows) for segment, part in parts), axis=1)
+    versions = np.concatenate([segment.versions_of(part.rows) for segment, part in parts], axis=1)
+    payloads = None
+    if want.payloads:
+        segments = [segment for segment, _ in parts]
+        places = zip(source.reshape(-1).tolist(), rows.reshape(-1).tolist(), strict=True)
+        payloads = [b"" if row < 0 else segments[number].payload(row) for number, row in places]
+    vectors = _vectors_of(parts, source, rows) if want.vectors else None
+    return Hits(_counts(picked), distances, pick(keys, order), pick(versions, order), payloads, vectors)
+
+
+def _vectors_of(parts: list[tuple[VectorIndex, SegmentHits]], source: Rows, rows: Rows) -> Vectors:
+    """Of the rows (nq, k) of the segments with the numbers `source` (nq, k): float32 (nq, k, row dim), 0 for none."""
+    dim = parts[0][0].vectors_of(rows[:0]).shape[-1]
+    vectors = np.zeros((*rows.shape, dim), np.float32)
     for number, (segment, _) in enumerate(parts):
         here = (source == number) & (rows >= 0)
-        if not here.any():
-            continue
-        picked = rows[here]
-        keys[here] = key_list(segment.keys_of(picked))
-        versions[here] = segment.versions_of(picked)
-        if want.payloads:
-            payloads[here] = [segment.payload(row) for row in picked.tolist()]
-        if want.vectors:
-            picked_vectors = segment.vectors_of(picked)
-            if vectors is None:
-                vectors = np.zeros((*rows.shape, picked_vectors.shape[1]), np.float32)
-            vectors[here] = picked_vectors
-    if want.vectors and vectors is None:  # no query found anything
-        vectors = np.zeros((*rows.shape, 0), np.float32)
-    found_payloads = payloads.reshape(-1).tolist() if want.payloads else None
-    return Hits(
-        counts, distances, key_array(keys.reshape(-1).tolist()).reshape(rows.shape), versions, found_payloads, vectors
-    )
+        if here.any():
+            vectors[here] = segment.vectors_of(rows[here])
+    return vectors
 
 
 def _counts(found: SegmentHits) -> npt.NDArray[np.int32]:

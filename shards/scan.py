@@ -37,10 +37,8 @@ def scan(
     width = min(k, row_count)
     rows = np.full((len(queries), width), -1, np.int64)
     distances = np.full((len(queries), width), np.inf, np.float32)
-    if alive is not None:
-        living = np.flatnonzero(alive)
-        if len(living) < row_count * SPARSE_FRACTION_MAX:
-            return _scan_some(matrix, living, queries, k, distance)
+    if alive is not None and np.count_nonzero(alive) < row_count * SPARSE_FRACTION_MAX:
+        return scan_rows(matrix, np.flatnonzero(alive), queries, k, distance)
     block_rows = max(1, BLOCK_BYTES // max(1, matrix.shape[1] * 4))
     for number, query in enumerate(queries):
         measured = np.empty(row_count, np.float32)
@@ -55,15 +53,19 @@ def scan(
     return SegmentHits(rows, distances)
 
 
-def _scan_some(
-    matrix: Vectors, living: npt.NDArray[np.intp], queries: Vectors, k: int, distance: Distance
+def scan_rows(
+    matrix: Vectors, living: npt.NDArray[np.int64], queries: Vectors, k: int, distance: Distance
 ) -> SegmentHits:
-    """The same where few rows count: those are copied together first."""
-    width = min(k, len(matrix))
-    rows = np.full((len(queries), width), -1, np.int64)
-    distances = np.full((len(queries), width), np.inf, np.float32)
-    found = scan(matrix[living], queries, k, distance, None)
+    """The same with the numbers of the rows that count, `living`. Where they are few they are copied together first."""
+    row_count = len(matrix)
+    if len(living) >= max(1, row_count * SPARSE_FRACTION_MAX):
+        alive = np.zeros(row_count, np.bool_)
+        alive[living] = True
+        return scan(matrix, queries, k, distance, alive)
+    rows = np.full((len(queries), min(k, row_count)), -1, np.int64)
+    distances = np.full(rows.shape, np.inf, np.float32)
     if len(living):
+        found = scan(matrix[living], queries, k, distance, None)
         count = found.rows.shape[1]
         rows[:, :count], distances[:, :count] = living[found.rows], found.distances
     return SegmentHits(rows, distances)

@@ -318,10 +318,11 @@ class SealedSegment:
     def _living(hits: SegmentHits, k: int, alive: npt.NDArray[np.bool_] | None) -> SegmentHits:
         """The first k rows of each query that count, in order, padded."""
         dead = hits.rows < 0 if alive is None else (hits.rows < 0) | ~alive[hits.rows]
+        if not dead.any():
+            return SegmentHits(hits.rows[:, :k], hits.distances[:, :k], True)
         distances = np.where(dead, np.float32(np.inf), hits.distances)
         nearest = np.argsort(distances, axis=1, kind="stable")[:, :k]
-        rows = np.take_along_axis(np.where(dead, -1, hits.rows), nearest, axis=1)
-        return SegmentHits(rows, np.take_along_axis(distances, nearest, axis=1))
+        return SegmentHits(np.where(dead, -1, hits.rows), distances).picked(nearest)
 
     def _refill(self, queries: Vectors, plan: _Walk, hits: SegmentHits, short: Rows) -> None:
         """Ask for more where too many candidates did not count; scan where that does not help either."""

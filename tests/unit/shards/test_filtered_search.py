@@ -15,6 +15,7 @@ from shards.field_schema import FieldSchema
 from shards.filter_memo import BYTES_A_ROW_MAX, matching
 from shards.filter_query import filter_query
 from shards.filters.indexes import FieldKind
+from shards.growing import GrowingSegment
 from shards.index import SearchPlan
 from shards.log_frame import LogOp
 from shards.nearest import Want
@@ -179,3 +180,24 @@ def test_what_is_remembered_of_many_filters_is_bounded_and_the_newest_stay(
     assert plans[-1].filter is not None
     assert plans[-1].filter.encoded in segment.memo._known
     assert len(segment.memo._known) >= 10, "there is room for some"
+
+
+def test_filters_that_come_again_look_at_new_points_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thirty filters that divide a growing segment's points among them: what is known of one is kept for the others' sake."""
+    growing = new_collection(tmp_path / "c", SETTINGS)
+    plans = [
+        SearchPlan(10, 64, filter=filter_query(b'{"must":{"key":"n","range":{"gte":%d,"lt":%d}}}' % (n, n + 10)))
+        for n in range(0, 300, 10)
+    ]
+    looked_at: list[int] = []
+    payload = GrowingSegment.payload
+    monkeypatch.setattr(
+        GrowingSegment, "payload", lambda segment, row: (looked_at.append(row), payload(segment, row))[1]
+    )
+    for round_number in range(20):
+        first = 300 if round_number else 0
+        growing.commit([batch(first + 3 * round_number, 3 if round_number else 300)], 1)
+        looked_at.clear()
+        for plan in plans:
+            growing.search(QUERIES[:1], plan, Want())
+        assert len(looked_at) == len(plans) * (3 if round_number else 300)

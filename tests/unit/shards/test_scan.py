@@ -7,7 +7,7 @@ import pytest
 
 from shards import scan as scan_module
 from shards.distance import Distance
-from shards.scan import scan, smallest
+from shards.scan import scan, scan_rows, smallest
 from tests.shard_oracle import vectors_of
 
 COUNT = 50
@@ -73,3 +73,16 @@ def test_the_smallest_values_are_found_however_they_are_spread(count: int, k: in
     found = smallest(values, k)
     assert len(set(found.tolist())) == len(found) == (count if k >= count else k)
     np.testing.assert_array_equal(values[found], np.sort(values)[: len(found)])
+
+
+@pytest.mark.parametrize("living_count", [0, 1, 5, 20, COUNT])
+def test_rows_by_their_numbers_are_the_same_as_by_a_mask(living_count: int) -> None:
+    matrix, queries = vectors_of(range(COUNT)), vectors_of([200, 201])
+    living = np.sort(np.random.default_rng(2).permutation(COUNT)[:living_count])
+    alive = np.zeros(COUNT, np.bool_)
+    alive[living] = True
+    by_numbers = scan_rows(matrix, living, queries, 10, Distance.EUCLID)
+    by_mask = scan(matrix, queries, 10, Distance.EUCLID, alive)
+    np.testing.assert_array_equal(by_numbers.rows, by_mask.rows)
+    np.testing.assert_array_equal(by_numbers.distances, by_mask.distances)
+    assert set(by_numbers.rows[by_numbers.rows >= 0].tolist()) <= set(living.tolist())

@@ -25,21 +25,29 @@ class Timings:
     """What became of the requests: latencies of those that were answered, and how many were not."""
 
     latencies_ms: list[float] = field(default_factory=list)
+    answered_s: list[float] = field(default_factory=list)
+    """When each of them was answered, since the beginning."""
     errors: int = 0
     elapsed_s: float = 0.0
     first_error: str = ""
 
-    def add(self, problem: str, latency_ms: float) -> None:
+    def add(self, problem: str, latency_ms: float, now_s: float) -> None:
         """One more request: answered, or with what went wrong."""
         if problem:
             self.errors += 1
             self.first_error = self.first_error or problem
         else:
             self.latencies_ms.append(latency_ms)
+            self.answered_s.append(now_s)
 
     def percentile(self, percent: float) -> float:
         """In ms; NaN without an answer."""
         return float(np.percentile(self.latencies_ms, percent)) if self.latencies_ms else float("nan")
+
+    def minutes(self, percent: float) -> list[float]:
+        """The percentile, in ms, of each minute in which something was answered."""
+        minutes, latencies = np.array(self.answered_s) // 60, np.array(self.latencies_ms)
+        return [float(np.percentile(latencies[minutes == minute], percent)) for minute in np.unique(minutes)]
 
     @property
     def rate(self) -> float:
@@ -63,7 +71,8 @@ def run(url: str, send: Send, rate: float, seconds: float, connections: int) -> 
                 except (OSError, RuntimeError) as error:
                     problem = repr(error)
                 with lock:
-                    timings.add(problem, (monotonic() - began - due) * 1000)
+                    now_s = monotonic() - began
+                    timings.add(problem, (now_s - due) * 1000, now_s)
 
     return _finish(timings, began, work, connections)
 
@@ -84,7 +93,8 @@ def run_closed(url: str, send: Send, seconds: float, connections: int) -> Timing
                 except (OSError, RuntimeError) as error:
                     problem = repr(error)
                 with lock:
-                    timings.add(problem, (monotonic() - sent) * 1000)
+                    now = monotonic()
+                    timings.add(problem, (now - sent) * 1000, now - began)
 
     return _finish(timings, began, work, connections)
 

@@ -1,8 +1,9 @@
 """Part `peak`: the most queries per second that the machine answers, batches and kept answers side by side.
 
-Two load generators run at once: batches of a hundred queries that are all searched, and single queries whose answers are
-kept (validated with the shards each time, and not: see cache_part.py). A query counts as one operation, whichever way it
-came. Each load alone stands beside the mixes; connections of the two are what differs between these.
+Up to two load generators run at once: batches of a hundred queries, and single queries whose answers are all kept. Batches
+are of two kinds: a thousand queries whose answers are kept, too, and the Zipf mix of the part `cache`, drawn in its order, of
+which about a fifth has to be searched. Kept answers are validated with the shards each time, or not. A query counts as one
+operation, whichever way it came. Each mix has a cluster of its own, so that the Zipf mix always begins with an empty cache.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import NamedTuple
 from benchmarks import cpu_shares, wrk
 from benchmarks.batch_part import BATCH
 from benchmarks.bench import Bench, running, say
-from benchmarks.cache_part import TEN_MINUTES_MS
+from benchmarks.cache_part import TEN_MINUTES_MS, zipf_queries
 from benchmarks.query_bodies import batch_bodies, query_bodies
 from benchmarks.results import Row
 from deployments import lifecycle
@@ -26,16 +27,31 @@ CACHES = {
     "validated": CacheSettings(),
     "unvalidated": CacheSettings(staleness_ms=TEN_MINUTES_MS, staleness_ms_max=TEN_MINUTES_MS),
 }
+KEPT, ZIPF = "kept", "Zipf"
 
 
 class Mix(NamedTuple):
-    """Connections of each load; 0: it is left out."""
+    """Connections of each load, 0: it is left out; and what the batches are of."""
 
     batches: int
     singles: int
+    kind: str = KEPT
+
+    def named(self, checked: str) -> str:
+        """For a row."""
+        parts = [f"{checked} answers on {self.singles}"] * bool(self.singles)
+        parts += [f"batches ({self.kind}, {checked}) on {self.batches}"] * bool(self.batches)
+        return f"{', '.join(parts)} connections"
 
 
-MIXES = (Mix(0, 64), Mix(2, 0), Mix(1, 16), Mix(1, 64), Mix(2, 16), Mix(2, 64))
+MIXES = (
+    Mix(0, 64),
+    Mix(2, 0),
+    Mix(1, 16),
+    Mix(2, 0, ZIPF),
+    Mix(4, 0, ZIPF),
+    Mix(2, 16, ZIPF),
+)
 
 
 class Load(NamedTuple):
@@ -55,22 +71,24 @@ class Load(NamedTuple):
 def measure(bench: Bench) -> list[Row]:
     """Each mix with each way to keep answers, and the best of them."""
     singles = bench.write_bodies("kept.jsonl", query_bodies(bench.data.queries, bench.ask))
-    batches = bench.write_bodies("batches.jsonl", batch_bodies(bench.data.queries, bench.ask, BATCH))
+    batches = {
+        KEPT: bench.write_bodies("kept-batches.jsonl", batch_bodies(bench.data.queries, bench.ask, BATCH)),
+        ZIPF: bench.write_bodies("zipf-batches.jsonl", batch_bodies(zipf_queries(bench), bench.ask, BATCH)),
+    }
     loads: dict[str, list[Load]] = {}
     for _ in range(bench.scale.rounds):
         for kind, cache in CACHES.items():
             settings = bench.shoal.model_copy(update={"cache": cache})
-            with running(settings) as info:
-                targets = (
-                    wrk.Target(info.url, bench.path + "/batch", batches),
-                    wrk.Target(info.url, bench.path, singles),
-                )
-                wrk.run(targets[1], 16, WARM_S)
-                for mix in MIXES:
+            for mix in MIXES:
+                with running(settings) as info:
+                    targets = (
+                        wrk.Target(info.url, bench.path + "/batch", batches[mix.kind]),
+                        wrk.Target(info.url, bench.path, singles),
+                    )
+                    wrk.run(targets[1], 16, WARM_S)
                     load = _run(info, targets, mix, bench.scale.run_s)
-                    name = f"batches on {mix.batches}, {kind} answers on {mix.singles} connections"
-                    say(f"{name}: {load.rate:,.0f} queries/s; {load.note}")
-                    loads.setdefault(name, []).append(load)
+                say(f"{mix.named(kind)}: {load.rate:,.0f} queries/s; {load.note}")
+                loads.setdefault(mix.named(kind), []).append(load)
     rows = [_row(bench, name, runs) for name, runs in loads.items()]
     # A refusal counts as an answer in a rate, and comes quickly.
     sound = [row for row, runs in zip(rows, loads.values(), strict=True) if not any(load.errors for load in runs)]

@@ -30,12 +30,15 @@ class LevelOne:
         """The answer to a question."""
         return self._held.get(key)
 
-    def put(self, entry: Entry, raw: bytes) -> None:
-        """Keep an answer, in place of an older one to the same question, if it is worth its room."""
+    def put(self, entry: Entry, raw: bytes | None = None) -> None:
+        """Keep an answer, in place of an older one to the same question, if it is worth its room. `raw`: the body that asked
+        for it, where that is one question's.
+        """
         older = self._held.pop(entry.key)
         if older is not None:
             entry.raw_keys = older.raw_keys
-        self.link(entry, raw)
+        if raw is not None:
+            self.link(entry, raw)
         for gone in self._held.put(entry.key, entry, entry.weight):
             self._forget_spellings(gone)
             if gone is entry:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from cluster.requests import Footprint, SearchAnswer, SearchRequest
@@ -52,3 +52,35 @@ class Answer(NamedTuple):
     points: bytes
     shoal: bytes
     times: SearchTimes | None = None
+
+
+class BatchQuery(NamedTuple):
+    """One query of a batch; `request` (with its vector alone) and `shown` as of a Question."""
+
+    request: SearchRequest
+    shown: tuple[Any, ...]
+
+
+class Searched(NamedTuple):
+    """What was found for one query of a batch: an answer to it alone, and the JSON of its points. `is_narrowed`: with less
+    width than was asked for.
+    """
+
+    answer: SearchAnswer
+    points: bytes
+    is_narrowed: bool
+
+
+class BatchAnswer(NamedTuple):
+    """`points`: JSON, of each query; `searched`: those answers that were searched. `kept_count`: how many were kept; `stale_s`:
+    how old the oldest of these is for which nobody was asked, None where there is none.
+    """
+
+    points: list[bytes]
+    searched: list[Searched]
+    kept_count: int = 0
+    stale_s: float | None = None
+
+
+SearchSome = Callable[[Sequence[int], float], Awaitable[list[Searched]]]
+"""Searches for the queries with these numbers, within so many seconds; what it finds is in their order."""

@@ -21,6 +21,7 @@ from cluster.api_keys import Role
 from cluster.scope import Scope
 from deployments import (
     http_aliases,
+    http_batch,
     http_cache,
     http_changes,
     http_collections,
@@ -114,7 +115,7 @@ COLLECTION_ROUTES: dict[str, Methods] = {
     "points/payload/clear": {"POST": _points(http_payloads.clear_payload, WRITE)},
     "points/batch": {"POST": _points(http_changes.change_points, WRITE)},
     "points/query": {"POST": _points(http_search.query_points, READ)},
-    "points/query/batch": {"POST": _points(http_search.query_points_batch, READ)},
+    "points/query/batch": {"POST": _points(http_batch.query_points_batch, READ)},
     "points/search": {"POST": _points(http_search.search_points, READ)},
     "snapshots": {
         "GET": Route(http_snapshots.list_snapshots, READ),

@@ -28,6 +28,16 @@ def degraded_json(said: bytes, degraded: Sequence[str]) -> bytes:
     return said if not degraded else b'%b,"degraded":%b}' % (said[:-1], orjson.dumps(degraded))
 
 
+def kept_json(said: bytes, kept_count: int, stale_s: float | None) -> bytes:
+    """`said`, a JSON object, with how many of a batch's answers were kept ones, if any; `stale_s`: of the oldest for which the
+    shards were not asked, None where there is none.
+    """
+    if not kept_count:
+        return said
+    stale = b"" if stale_s is None else b',"stale_ms":%d' % max(0, round(stale_s * 1000))
+    return b'%b,"cached_queries":%d%b}' % (said[:-1], kept_count, stale)
+
+
 def fraction_of(text: bytes) -> float:
     """The header's value. Raises InvalidRequest where it is no number from 0 to 1."""
     try:

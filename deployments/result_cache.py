@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from random import random
 from typing import NamedTuple
@@ -39,7 +39,7 @@ from deployments.cache_flight import Flight, Found
 from deployments.cache_key import Arrival, Directives, canonical_key, directives_of, raw_key
 from deployments.cache_level_one import LevelOne
 from deployments.cache_level_two import LevelTwo
-from deployments.cache_question import Answer, Question, SearchedCluster
+from deployments.cache_question import Answer, BatchAnswer, BatchQuery, Question, SearchedCluster, SearchSome
 from deployments.cache_sampler import Sampler
 from deployments.cache_settings import CacheSettings
 from deployments.http_coverage import LESS_WIDTH, coverage_json, degraded_json
@@ -88,6 +88,13 @@ class _Check(NamedTuple):
     answer: Answer | None
     moved: Sequence[int]
     asked_at: float
+
+
+class _Kept(NamedTuple):
+    """An answer to a query of a batch. `age_s`: None where the shards vouch for it."""
+
+    entry: Entry
+    age_s: float | None
 
 
 class ResultCache:
@@ -145,6 +152,33 @@ class ResultCache:
             return (await self._search(asked, None)).answer
         return await self._join_or_lead(asked, check)
 
+    async def answer_all(
+        self, arrival: Arrival, queries: Sequence[BatchQuery], search: SearchSome, deadline_s: float
+    ) -> BatchAnswer:
+        """The answers to a batch's queries, in order. What is kept in this router and holds, by one probe for all of it, is
+        given; the rest is searched by one call of `search`, every shard anew, and kept. A question that comes twice is
+        searched once. Nobody else's search is waited for, nor Redis. Raises what searching raises.
+        """
+        time = TimeLeft(deadline_s, countdown(deadline_s))
+        directives = directives_of(arrival.headers)
+        keys = [canonical_key(arrival, one.request[1:], one.shown, one.request.vectors.tobytes()) for one in queries]
+        kept = {} if directives.is_fresh else await self._kept_of(keys, directives, time)
+        numbers = {key: number for number, key in reversed([*enumerate(keys)]) if key not in kept}
+        missing = sorted(numbers.values())
+        asked_at = asyncio.get_running_loop().time()
+        searched = await search(missing, time.search_s()) if missing else []
+        points = {key: entry.points for key, (entry, _) in kept.items()}
+        for number, found in zip(missing, searched, strict=True):
+            points[keys[number]] = found.points
+            footprint = self._shared(footprint_of(arrival.collection, queries[number].request.filter))
+            self.counts.cross_shard += len(footprint.shard_ids) > 1
+            entry = entry_of(keys[number], footprint, found.answer, found.points, asked_at)
+            if entry is not None and not found.is_narrowed:
+                self._level_one.put(entry)
+        self._count_batch(keys, kept, len(missing), directives)
+        stale_s = max((age_s for _, age_s in kept.values() if age_s is not None), default=None)
+        return BatchAnswer([points[key] for key in keys], searched, sum(key in kept for key in keys), stale_s)
+
     async def clear(self, collection: CollectionState | None, tenant: str | None) -> tuple[int, bool | None]:
         """Let go of the answers of a collection (None: of all), or of its tenant: how many were here, and whether those that
         are shared count no more (None: none are shared).
@@ -160,6 +194,42 @@ class ResultCache:
         if self._level_two is None:
             return cleared, None
         return cleared, await self._level_two.clear(None if collection is None else collection.uid, slot)
+
+    async def _kept_of(self, keys: Sequence[bytes], directives: Directives, time: TimeLeft) -> dict[bytes, _Kept]:
+        """Those answers to the questions of these keys that are kept and may be given."""
+        entries = {key: entry for key in dict.fromkeys(keys) if (entry := self._level_one.get(key)) is not None}
+        now = asyncio.get_running_loop().time()
+        kept = {key: _Kept(entry, self._unchecked_age_s(entry, directives, now)) for key, entry in entries.items()}
+        footprints = {entry.footprint for entry, age_s in kept.values() if age_s is None}
+        if not footprints:
+            return kept
+        async with time.limits("what the shards say of kept answers"):
+            told = await asyncio.gather(*map(self._cluster.stamps, footprints))
+        stamps = dict(zip(footprints, told, strict=True))
+        for key, (entry, age_s) in [*kept.items()]:
+            if age_s is None:
+                if entry.moved(stamps[entry.footprint]):
+                    del kept[key]
+                else:
+                    entry.asked_at = max(entry.asked_at, now)
+        return kept
+
+    def _count_batch(
+        self, keys: Sequence[bytes], kept: Mapping[bytes, _Kept], searched_count: int, directives: Directives
+    ) -> None:
+        counts = self.counts
+        for key in keys:
+            if (one := kept.get(key)) is not None:
+                counts.unvalidated += one.age_s is not None
+                counts.validated += one.age_s is None
+                self._count_hit(one.entry.footprint, "l1")
+        again = sum(key not in kept for key in keys) - searched_count
+        counts.shared_searches += again
+        counts.hits_l1 += again
+        if directives.is_fresh:
+            counts.bypassed += searched_count
+        else:
+            counts.misses += searched_count
 
     def _shared(self, footprint: Footprint) -> Footprint:
         """The same footprint for all answers that have it: there are few, and many answers."""
@@ -181,8 +251,7 @@ class ResultCache:
     async def _check(self, entry: Entry, directives: Directives, level: Level = "l1") -> _Check:
         """Whether a kept answer may be given."""
         now = asyncio.get_running_loop().time()
-        allowed_s = max(self._settings.staleness_s(directives.staleness_ms), self._pressed_staleness_s)
-        if allowed_s and (age_s := now - entry.asked_at) <= allowed_s:
+        if (age_s := self._unchecked_age_s(entry, directives, now)) is not None:
             self.counts.unvalidated += 1
             self._count_hit(entry.footprint, "l1")
             return _Check(entry, Answer(entry.points, entry.shoal("l1", age_s)), (), now)
@@ -193,6 +262,12 @@ class ResultCache:
         self.counts.validated += 1
         self._count_hit(entry.footprint, level)
         return _Check(entry, Answer(entry.points, entry.shoal(level)), (), now)
+
+    def _unchecked_age_s(self, entry: Entry, directives: Directives, now: float) -> float | None:
+        """How old a kept answer is that may be given without asking the shards; None where it may not."""
+        allowed_s = max(self._settings.staleness_s(directives.staleness_ms), self._pressed_staleness_s)
+        age_s = now - entry.asked_at
+        return age_s if allowed_s and age_s <= allowed_s else None
 
     async def _check_in_time(self, asked: _Asked, entry: Entry, level: Level = "l1") -> _Check:
         async with asked.time.limits("what the shards say of a kept answer"):

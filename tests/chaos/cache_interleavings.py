@@ -29,6 +29,8 @@ HIT_SHARE_MIN = 0.05
 PATIENCE_S = 60.0
 """A shard that restarts is waited for, however busy the machine is."""
 PATH = "/collections/c/points"
+BATCHES = 0.25
+"""How many of the questions come in a batch."""
 
 
 @dataclass(frozen=True)
@@ -134,16 +136,20 @@ class _Interleavings:
         known, begun = self._versions[point], self._begun[point]
         is_at_rest = begun == self._ended[point]
         body = {"query": self._vectors[point].tolist(), "limit": 2, "with_payload": True}
-        reply = await self._routers[router].send("POST", f"{PATH}/query", body)
+        is_batch = self._rng.random() < BATCHES
+        path, sent = ("query/batch", {"searches": [body, body | {"limit": 3}]}) if is_batch else ("query", body)
+        reply = await self._routers[router].send("POST", f"{PATH}/{path}", sent)
         self._report.operations += 1
         self._answers += 1
         if reply.status != 200:
             self._report.complaints.append(f"an answer has status {reply.status}: {reply.body[:200]!r}")
             return
         answer = orjson.loads(reply.body)
-        shown = next((hit["payload"]["v"] for hit in answer["result"]["points"] if hit["id"] == point), None)
-        if wrong := _wrong(known, shown, is_at_rest and begun == self._begun[point]):
-            self._report.note_wrongs([Wrong(wrong, f"point {point}: {shown}, known {known}: {answer['shoal']}")])
+        is_at_rest = is_at_rest and begun == self._begun[point]
+        for result in answer["result"] if is_batch else [answer["result"]]:
+            shown = next((hit["payload"]["v"] for hit in result["points"] if hit["id"] == point), None)
+            if wrong := _wrong(known, shown, is_at_rest):
+                self._report.note_wrongs([Wrong(wrong, f"point {point}: {shown}, known {known}: {answer['shoal']}")])
 
     async def _restart(self, cluster: LocalCluster) -> None:
         every = self._plan.interleavings // (self._plan.restarts + 1)

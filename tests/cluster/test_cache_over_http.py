@@ -167,3 +167,35 @@ def test_answers_are_cleared_by_collection_and_tenant_and_counted(tmp_path: Path
         assert float(missed.split()[-1]) == 4
 
     run(tmp_path, steps)
+
+
+def test_batches_take_what_is_kept_and_keep_what_they_search(tmp_path: Path) -> None:
+    async def steps(one: Routed, other: Routed) -> None:
+        path = "/collections/c/points"
+        more: list[dict[str, Any]] = [
+            {},
+            {"limit": 3},
+            {"with_payload": ["v"]},
+            {"filter": {"must": [{"key": "who", "match": {"value": "t1"}}]}},
+        ]
+        searches = [query(row, **one_more) for row in (1, 2) for one_more in more]
+        expected = [await one.result("POST", f"{path}/query", body) for body in searches[:4]]
+        batch = {"searches": [*searches, {"limit": 2}, searches[7]]}
+        reply = orjson.loads((await one.send("POST", f"{path}/query/batch", batch)).body)
+        assert reply["result"][:4] == expected
+        assert reply["shoal"] == {"coverage": 1.0, "cached_queries": 4}
+        assert one.cache is not None
+        assert one.cache.counts.misses == 8
+        single = [await one.result("POST", f"{path}/query", body) for body in searches]
+        assert one.cache.counts.misses == 8, "what a batch has searched is kept for single queries"
+        assert reply["result"] == [*single, await one.result("POST", f"{path}/query", {"limit": 2}), single[7]]
+        partial = await one.send("POST", f"{path}/query/batch", batch, (*HEADERS, (b"shoal-min-coverage", b"0.5")))
+        assert orjson.loads(partial.body)["shoal"] == {"coverage": 1.0}
+        await other.result("PUT", f"{path}?wait=true", {"points": points([1], 7)})
+        after = orjson.loads((await one.send("POST", f"{path}/query/batch", batch)).body)
+        assert [found["points"][0]["payload"]["v"] for found in after["result"][:3]] == [7, 7, 7]
+        ids = [[[point["id"] for point in found["points"]] for found in one["result"]] for one in (reply, after)]
+        assert ids[0] == ids[1]
+        assert "cached_queries" not in after["shoal"], "one of two shards moved: a batch searches both"
+
+    run(tmp_path, steps)

@@ -7,7 +7,7 @@ are the numbers that writers know to be there: an answer to a request that arriv
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import numpy as np
 import orjson
@@ -17,7 +17,7 @@ from cluster.scope import Named
 from cluster.shard_map import even_map
 from cluster.state import CollectionState
 from deployments.cache_key import Arrival
-from deployments.cache_question import Question
+from deployments.cache_question import BatchQuery, Question, Searched, SearchSome
 from shards.distance import Distance
 from shards.errors import StaleEpoch
 from shards.generations import NO_STAMP, Generations, Stamp
@@ -155,3 +155,22 @@ def question(body: bytes = b"1", deadline_s: float = DEADLINE_S, narrow_ef: int 
     request = SearchRequest(np.array([[float(body)]], np.float32), 10)
     narrow = None if narrow_ef is None else lambda: request._replace(ef=narrow_ef)
     return Question(request, (), lambda answer: orjson.dumps([*answer.hits[0].versions]), deadline_s, narrow)
+
+
+def batch_query(body: bytes) -> BatchQuery:
+    """The same of a batch."""
+    return BatchQuery(question(body).request, ())
+
+
+def searching(shards: NumberShards, bodies: Sequence[bytes], narrow_ef: int | None = None) -> SearchSome:
+    """How a batch of these bodies searches: one after the other."""
+
+    async def search(numbers: Sequence[int], left_s: float) -> list[Searched]:
+        found = []
+        for number in numbers:
+            asked = question(bodies[number], narrow_ef=narrow_ef)
+            answer = await shards.search("c", asked.searched(), left_s)
+            found.append(Searched(answer, asked.write(answer), narrow_ef is not None))
+        return found
+
+    return search

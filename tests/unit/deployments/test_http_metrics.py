@@ -110,7 +110,7 @@ def test_searches_are_told_by_phase_and_shard(tmp_path: Path) -> None:
         client.call("PUT", "/collections/words", {"vectors": {"size": 2, "distance": "Dot"}})
         for number in range(3):  # different ones: a kept answer has no phases
             client.call("POST", "/collections/words/points/query", {"query": [1.0, number]})
-        client.call("POST", "/collections/words/points/query/batch", {"searches": [{"query": [1.0, 2.0]}] * 5})
+        client.call("POST", "/collections/words/points/query/batch", {"searches": [{"query": [1.0, 3.0]}] * 5})
         with urlopen(f"{url}/metrics") as answer:
             found = samples(answer.read().decode())
     phases = {labels["phase"]: value for labels, value in found["shoal_search_phase_seconds_count"]}

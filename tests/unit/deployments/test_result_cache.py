@@ -13,11 +13,18 @@ import orjson
 import pytest
 
 from cluster.scope import Scope
-from deployments.cache_question import Answer
+from deployments.cache_question import Answer, BatchAnswer
 from deployments.cache_settings import CacheSettings
 from deployments.result_cache import ResultCache
 from shards.errors import DeadlineExceeded, ShardUnavailable
-from tests.unit.deployments.shards_with_stamps import NumberShards, arrival, question
+from tests.unit.deployments.shards_with_stamps import (
+    DEADLINE_S,
+    NumberShards,
+    arrival,
+    batch_query,
+    question,
+    searching,
+)
 
 Steps = Callable[[NumberShards, ResultCache], Awaitable[Any]]
 FRESH = b'{"coverage":1.0}'
@@ -33,6 +40,13 @@ def run(steps: Steps, settings: CacheSettings | None = None, shard_count: int = 
 
 async def ask(shards: NumberShards, cache: ResultCache, body: bytes = b"1", **more: object) -> Answer:
     return await cache.answer(arrival(shards, body, **more), lambda: question(body))
+
+
+async def ask_all(
+    shards: NumberShards, cache: ResultCache, *bodies: bytes, narrow_ef: int | None = None, **more: object
+) -> BatchAnswer:
+    search = searching(shards, bodies, narrow_ef)
+    return await cache.answer_all(arrival(shards, **more), [batch_query(body) for body in bodies], search, DEADLINE_S)
 
 
 def said(answer: Answer) -> dict[str, Any]:
@@ -293,6 +307,71 @@ def test_the_bound_holds_and_dropped_answers_are_gone() -> None:
     run(steps, CacheSettings(l1_bytes=50_000))
 
 
+def test_a_batch_and_single_questions_share_what_is_kept() -> None:
+    async def steps(shards: NumberShards, cache: ResultCache) -> None:
+        await ask(shards, cache, b"1")
+        first = await ask_all(shards, cache, b"1", b"2", b"3", b"2")
+        assert (first.points, first.kept_count, first.stale_s) == ([b"[0,0,0]"] * 4, 1, None)
+        assert len(first.searched) == 2
+        assert shards.probes == 1
+        assert said(await ask(shards, cache, b"3"))["cached"] == "l1"
+        again = await ask_all(shards, cache, b"3", b"2", b"1")
+        assert (again.searched, again.kept_count) == ([], 3)
+        assert shards.probes == 3, "one for all of a batch"
+        counts = cache.counts
+        assert (counts.misses, counts.hits_l1, counts.shared_searches, counts.lookups) == (3, 6, 1, 9)
+        assert (counts.validated, counts.cross_shard) == (5, 8)
+
+    run(steps)
+
+
+def test_what_moved_is_searched_anew_in_a_batch() -> None:
+    async def steps(shards: NumberShards, cache: ResultCache) -> None:
+        await ask_all(shards, cache, b"1", b"2")
+        await shards.write(1)
+        after = await ask_all(shards, cache, b"1", b"3")
+        assert (after.points, after.kept_count) == ([b"[0,1,0]"] * 2, 0)
+        assert said(await ask(shards, cache, b"1"))["cached"] == "l1"
+        shards.silent.add(0)
+        assert (await ask_all(shards, cache, b"1")).kept_count == 0
+
+    run(steps)
+
+
+def test_a_batch_says_how_old_its_oldest_unchecked_answer_is() -> None:
+    async def steps(shards: NumberShards, cache: ResultCache) -> None:
+        await ask_all(shards, cache, b"1")
+        await asyncio.sleep(0.02)
+        await ask_all(shards, cache, b"2")
+        await shards.write(0)
+        old = await ask_all(shards, cache, b"1", b"2", b"3")
+        assert old.points == [b"[0,0,0]", b"[0,0,0]", b"[1,0,0]"]
+        assert old.stale_s is not None
+        assert 0.02 <= old.stale_s < DEADLINE_S
+        assert shards.probes == 0
+        assert cache.counts.unvalidated == 2
+        fresh = await ask_all(shards, cache, b"1", headers=[(b"cache-control", b"no-cache")])
+        assert (fresh.points, fresh.kept_count) == ([b"[1,0,0]"], 0)
+        assert cache.counts.bypassed == 1
+
+    run(steps, CacheSettings(staleness_ms=60_000, staleness_ms_max=60_000))
+
+
+def test_less_width_and_failures_are_not_kept_of_a_batch() -> None:
+    async def steps(shards: NumberShards, cache: ResultCache) -> None:
+        await ask_all(shards, cache, b"1", narrow_ef=20)
+        assert (await ask_all(shards, cache, b"1")).kept_count == 0
+        shards.problem = ShardUnavailable("away")
+        with pytest.raises(ShardUnavailable):
+            await ask_all(shards, cache, b"1", b"2")
+        shards.problem = None
+        assert (await ask_all(shards, cache, b"1", b"2")).kept_count == 1
+        other = await ask_all(shards, cache, b"1", b"2", tenants=("a",))
+        assert other.kept_count == 0
+
+    run(steps)
+
+
 class Story:
     """Two routers, writers, restarts, silence, failures, and searches of less width, as a seed has it."""
 
@@ -318,6 +397,8 @@ class Story:
         rng, shards = self.rng, self.shards
         shard = rng.randrange(len(shards.numbers))
         match rng.choices(("ask", "write", "restart", "silence", "fail", "go"), (60, 25, 2, 3, 1, 6))[0]:
+            case "ask" if rng.random() < 0.3:
+                await self._ask_all(rng.choice(self.caches), [b"%d" % rng.randrange(4) for _ in range(3)])
             case "ask":
                 await self._ask(rng.choice(self.caches), b"%d" % rng.randrange(3))
             case "write":
@@ -348,9 +429,24 @@ class Story:
         self.answered += 1
         if narrow_ef is None and b"degraded" in answer.shoal:
             self.wrong.append(f"less width for who asked for all: {answer.shoal!r}")
-        numbers = orjson.loads(answer.points)
+        self._compare(answer.points, known, answer.shoal)
+
+    async def _ask_all(self, cache: ResultCache, bodies: list[bytes]) -> None:
+        known = list(self.shards.acknowledged)
+        headers = [(b"cache-control", b"no-cache")] if self.rng.random() < 0.1 else []
+        narrow_ef = 48 if self.rng.random() < 0.2 else None
+        try:
+            answer = await ask_all(self.shards, cache, *bodies, narrow_ef=narrow_ef, headers=headers)
+        except ShardUnavailable:
+            return
+        self.answered += 1
+        for points in answer.points:
+            self._compare(points, known, b"%d kept" % answer.kept_count)
+
+    def _compare(self, points: bytes, known: list[int], words: bytes) -> None:
+        numbers = orjson.loads(points)
         if any(number < least for number, least in zip(numbers, known, strict=True)):
-            self.wrong.append(f"{numbers} after {known} were acknowledged, {answer.shoal!r}")
+            self.wrong.append(f"{numbers} after {known} were acknowledged, {words!r}")
 
 
 @pytest.mark.parametrize("bytes_max", [6_000, 10**6])

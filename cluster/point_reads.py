@@ -150,12 +150,12 @@ class PointReads(ShardCalls):
         entered = perf_counter()
         found = await self._searches.search(key, request.vectors)
         _, _, outcome, times = found[0]  # all of them left together
-        origins = [one.origin for one in found if one.origin is not None]
+        origins = [one.origin for one in found]
         return SearchAnswer(
             [one.hits for one in found],
             outcome.coverage,
             SearchTimes(entered, *times),
-            origins if len(origins) == len(found) else (),
+            origins if any(origins) else (),
             missing_of(outcome),
         )
 

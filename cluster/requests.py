@@ -88,13 +88,13 @@ class Origin(NamedTuple):
 class SearchAnswer:
     """Merged hits of each query, offset applied. `coverage`: the fraction of the asked shards that answered, 0 to 1;
     `missing`: the others. An answer without all of them is never to be kept. `times`: when it was where; None where nobody
-    took them. `origins`: of each query, where shards were asked; empty where the answer can't be told from them.
+    took them. `origins`: of each query, where shards were asked, None or none at all where its answer can't be told from them.
     """
 
     hits: list[QueryHits]
     coverage: float
     times: SearchTimes | None = None
-    origins: Sequence[Origin] = ()
+    origins: Sequence[Origin | None] = ()
     missing: tuple[MissingShard, ...] = ()
 
 

@@ -29,7 +29,7 @@ class CacheCounts:
     moved_shards: int = 0
     """Shards that were searched again for a `shard` hit."""
     shared_searches: int = 0
-    """Requests that waited for the same question's search."""
+    """Requests that waited for the same question's search, and queries that came again in their batch."""
     cross_shard: int = 0
     """Lookups whose question is for more than one shard."""
     evictions: int = 0

@@ -70,9 +70,10 @@ class Entry:
 
 def entry_of(key: bytes, footprint: Footprint, answer: SearchAnswer, points: bytes, asked_at: float) -> Entry | None:
     """The entry of a search's answer to one query; None where it may not be kept: it is partial, or not of this footprint."""
-    if answer.coverage < 1.0 or len(answer.origins) != 1:
+    origin = answer.origins[0] if len(answer.origins) == 1 else None
+    if answer.coverage < 1.0 or origin is None:
         return None
-    replies, query = answer.origins[0]
+    replies, query = origin
     if replies.keys() != {*footprint.shard_ids}:
         return None
     ordered = [replies[shard_id] for shard_id in footprint.shard_ids]

@@ -61,9 +61,8 @@ class Sampler:
             fresh = await search()
         except ShoalError:
             return
-        if not fresh.origins or stamps != {
-            shard_id: reply.stamp for shard_id, reply in fresh.origins[0].replies.items()
-        }:
+        origin = fresh.origins[0] if fresh.origins else None
+        if origin is None or stamps != {shard_id: reply.stamp for shard_id, reply in origin.replies.items()}:
             return
         self._counts.sampled += 1
         difference = difference_of(orjson.loads(kept), orjson.loads(write(fresh)))

@@ -22,10 +22,9 @@ from deployments.http_json import dump, parse_body, scored_points, scores_of
 from deployments.http_message import HttpContext, Reply, Request, success
 from deployments.http_models import QueryBatchBody, QueryBody
 from deployments.http_search import first_points, said, timed
-from deployments.http_vectors import pack_vectors, query_vector, searched_vector
+from deployments.http_vectors import pack_query, query_vector, searched_vector
 from deployments.search_plan import Plan, Shown, cost_of, fitted, plan_of, shown_of
 from shards.batch import Vectors
-from shards.distance import prepare_vectors
 from shards.errors import LimitExceeded
 from shards.schema import CollectionSpec
 
@@ -121,30 +120,21 @@ def _read(context: HttpContext, request: Request) -> _Batch:
         raise LimitExceeded(
             f"a batch asks for {hit_count} hits; the limit hits_per_request_max is {limits.hits_per_request_max}"
         )
-    vectors = _vectors_of(bodies, plans, spec)
+    queries = {place: query_vector(body.query) for place, body in enumerate(bodies) if body.query is not None}
     request.charge(sum(cost_of(body, plan, spec) for body, plan in zip(bodies, plans, strict=True)))
-    if request.tenants:
+    columns = {name: searched_vector(spec, name) for name in {plans[place].vector for place in queries}}
+    # One by one as for a single query, so that both have the same bits and with them the same key among what is kept.
+    vectors = {
+        place: pack_query(values, columns[plans[place].vector], f"searches[{place}].query")
+        for place, values in queries.items()
+    }
+    if request.tenants and vectors:
         guard = guard_of(request.collection, state)
         own = {encoded: narrowed(encoded, guard) for encoded in {plans[place].filter for place in vectors}}
         plans = [
             plan._replace(filter=own[plan.filter]) if place in vectors else plan for place, plan in enumerate(plans)
         ]
     return _Batch(context, request, spec, bodies, shown, plans, vectors)
-
-
-def _vectors_of(bodies: Sequence[QueryBody], plans: Sequence[Plan], spec: CollectionSpec) -> dict[int, Vectors]:
-    """The prepared vector (1, size) of each query that has one, by its place."""
-    queries = {place: query_vector(body.query) for place, body in enumerate(bodies) if body.query is not None}
-    by_name: dict[str, list[int]] = {}
-    for place in queries:
-        by_name.setdefault(plans[place].vector, []).append(place)
-    found: dict[int, Vectors] = {}
-    for name, places in by_name.items():
-        column = searched_vector(spec, name)
-        packed = pack_vectors([queries[place] for place in places], column, "searches[{}].query", places)
-        prepared = prepare_vectors(packed, column.distance, column.size, "query")
-        found.update({place: prepared[row : row + 1] for row, place in enumerate(places)})
-    return dict(sorted(found.items()))
 
 
 async def _all_or_none(searches: Sequence[Coroutine[Any, Any, SearchAnswer]]) -> list[SearchAnswer]:

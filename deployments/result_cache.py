@@ -12,6 +12,8 @@ who came later checks it like any kept one, for a write may have been acknowledg
 A router that is short of time searches with less width (Question.narrow), but only where it searches: what is kept is of full
 width, is looked for first, and an answer with less width is shared only among those who would get no better.
 
+The queries of a batch are questions of their own, but searched together, and neither wait for others nor are waited for.
+
 Answers that are partial, or of which a shard told no stamp, are not kept. What is evicted is deployments/cache_policy.py's
 affair, keys are cache_key.py's. Lives on the router's loop.
 """
@@ -21,7 +23,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from random import random
 from typing import NamedTuple
@@ -168,14 +170,16 @@ class ResultCache:
         asked_at = asyncio.get_running_loop().time()
         searched = await search(missing, time.search_s()) if missing else []
         points = {key: entry.points for key, (entry, _) in kept.items()}
+        filters = {one.request.filter for one in queries}
+        footprints = {one: self._shared(footprint_of(arrival.collection, one)) for one in filters}
         for number, found in zip(missing, searched, strict=True):
-            points[keys[number]] = found.points
-            footprint = self._shared(footprint_of(arrival.collection, queries[number].request.filter))
-            self.counts.cross_shard += len(footprint.shard_ids) > 1
-            entry = entry_of(keys[number], footprint, found.answer, found.points, asked_at)
+            key, footprint = keys[number], footprints[queries[number].request.filter]
+            points[key] = found.points
+            entry = entry_of(key, footprint, found.answer, found.points, asked_at)
             if entry is not None and not found.is_narrowed:
                 self._level_one.put(entry)
-        self._count_batch(keys, kept, len(missing), directives)
+        self._count_batch([kept.get(key) for key in keys], len(missing), directives)
+        self.counts.cross_shard += sum(len(footprints[one.request.filter].shard_ids) > 1 for one in queries)
         stale_s = max((age_s for _, age_s in kept.values() if age_s is not None), default=None)
         return BatchAnswer([points[key] for key in keys], searched, sum(key in kept for key in keys), stale_s)
 
@@ -214,22 +218,19 @@ class ResultCache:
                     entry.asked_at = max(entry.asked_at, now)
         return kept
 
-    def _count_batch(
-        self, keys: Sequence[bytes], kept: Mapping[bytes, _Kept], searched_count: int, directives: Directives
-    ) -> None:
+    def _count_batch(self, kept: Sequence[_Kept | None], searched_count: int, directives: Directives) -> None:
+        """`kept`: of each query; what comes again in the batch is answered by the same search."""
         counts = self.counts
-        for key in keys:
-            if (one := kept.get(key)) is not None:
-                counts.unvalidated += one.age_s is not None
-                counts.validated += one.age_s is None
-                self._count_hit(one.entry.footprint, "l1")
-        again = sum(key not in kept for key in keys) - searched_count
-        counts.shared_searches += again
-        counts.hits_l1 += again
         if directives.is_fresh:
-            counts.bypassed += searched_count
-        else:
-            counts.misses += searched_count
+            counts.bypassed += len(kept)
+            return
+        given = [one for one in kept if one is not None]
+        again = len(kept) - len(given) - searched_count
+        counts.unvalidated += sum(one.age_s is not None for one in given)
+        counts.validated += sum(one.age_s is None for one in given)
+        counts.hits_l1 += len(given) + again
+        counts.shared_searches += again
+        counts.misses += searched_count
 
     def _shared(self, footprint: Footprint) -> Footprint:
         """The same footprint for all answers that have it: there are few, and many answers."""

@@ -1,8 +1,8 @@
 """What a search finds: for each of `nq` queries the nearest points, nearest first.
 
 Columns, padded to the same width k. `counts[q]` says how many of row q are real; the rest of the row is padding
-(distance +inf). A shard works on whole arrays (Hits); whoever gathers from shards reads the same columns as flat lists
-(HitLists), because a merge of a few dozen hits costs a fraction of what as many array operations cost.
+(distance +inf, the others anything). A shard works on whole arrays (Hits); whoever gathers from shards reads the same
+columns as flat lists (HitLists), because a merge of a few dozen hits costs a fraction of what as many array operations cost.
 """
 
 from __future__ import annotations

@@ -194,8 +194,28 @@ def test_batches_take_what_is_kept_and_keep_what_they_search(tmp_path: Path) -> 
         await other.result("PUT", f"{path}?wait=true", {"points": points([1], 7)})
         after = orjson.loads((await one.send("POST", f"{path}/query/batch", batch)).body)
         assert [found["points"][0]["payload"]["v"] for found in after["result"][:3]] == [7, 7, 7]
-        ids = [[[point["id"] for point in found["points"]] for found in one["result"]] for one in (reply, after)]
+        ids = [
+            [[point["id"] for point in found["points"]] for found in answer["result"]] for answer in (reply, after)
+        ]
         assert ids[0] == ids[1]
         assert "cached_queries" not in after["shoal"], "one of two shards moved: a batch searches both"
+
+    run(tmp_path, steps)
+
+
+def test_a_query_is_the_same_question_alone_and_in_batches_of_any_size(tmp_path: Path) -> None:
+    async def steps(one: Routed, _: Routed) -> None:
+        await one.result("PUT", "/collections/d", {"vectors": {"size": DIM, "distance": "Cosine"}})
+        await one.result("PUT", "/collections/d/points?wait=true", {"points": points(range(50))})
+        path = "/collections/d/points/query"
+        searches = [{"query": (3 * VECTORS[row]).tolist(), "limit": 5} for row in range(20)]
+        assert one.cache is not None
+        for body in searches[:10]:
+            await one.result("POST", path, body)
+        for batch, kept in ((searches[:1], 1), (searches, 10), (searches[15:16], 1), (searches[::-1], 20)):
+            reply = orjson.loads((await one.send("POST", f"{path}/batch", {"searches": batch})).body)
+            assert reply["shoal"]["cached_queries"] == kept
+            assert reply["result"] == [await one.result("POST", path, body) for body in batch]
+        assert one.cache.counts.misses == 20
 
     run(tmp_path, steps)

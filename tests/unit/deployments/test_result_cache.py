@@ -320,7 +320,7 @@ def test_a_batch_and_single_questions_share_what_is_kept() -> None:
         assert shards.probes == 3, "one for all of a batch"
         counts = cache.counts
         assert (counts.misses, counts.hits_l1, counts.shared_searches, counts.lookups) == (3, 6, 1, 9)
-        assert (counts.validated, counts.cross_shard) == (5, 8)
+        assert (counts.validated, counts.cross_shard) == (5, 9)
 
     run(steps)
 
@@ -353,6 +353,8 @@ def test_a_batch_says_how_old_its_oldest_unchecked_answer_is() -> None:
         fresh = await ask_all(shards, cache, b"1", headers=[(b"cache-control", b"no-cache")])
         assert (fresh.points, fresh.kept_count) == ([b"[1,0,0]"], 0)
         assert cache.counts.bypassed == 1
+        await ask_all(shards, cache, b"1", b"1", headers=[(b"cache-control", b"no-store")])
+        assert (cache.counts.bypassed, cache.counts.hits_l1) == (3, 2)
 
     run(steps, CacheSettings(staleness_ms=60_000, staleness_ms_max=60_000))
 

@@ -40,7 +40,7 @@ _COUNTER = re.compile(r'^shoal_cache_(\w+?)_total\{[^}]*?(?:level="(\w+)")?[^}]*
 def measure(bench: Bench) -> list[Row]:
     """Rates of all, how many answers were kept, and what the targets are about."""
     kept = query_bodies(bench.data.queries, bench.ask)
-    drawn = query_bodies(zipf_queries(bench), bench.ask)
+    drawn = zipf_bodies(bench)
     files = {  # the empty handler gives the answer that the run before it got
         VALIDATED: bench.write_bodies("kept.jsonl", kept),
         EMPTY_HANDLER: bench.data.folder / "kept.jsonl",
@@ -104,16 +104,17 @@ def _settings(bench: Bench, name: str) -> Settings:
     return bench.shoal.model_copy(update={"cache": chosen.get(name, CacheSettings())})
 
 
-def zipf_queries(bench: Bench) -> Floats:
-    """The drawn queries (ZIPF_DRAWS, dim), in the order in which they are sent; seeded."""
+def zipf_bodies(bench: Bench) -> list[bytes]:
+    """The drawn queries' bodies, in the order in which they are sent; seeded."""
     rng = np.random.default_rng(1)
     count = min(ZIPF_QUERIES, bench.data.spec.point_count)
     rows = rng.choice(bench.data.spec.point_count, count, replace=False)
     vectors: Floats = np.array(bench.data.vectors)[rows]
     noise = rng.standard_normal(vectors.shape, np.float32) * NOISE / np.sqrt(vectors.shape[1])
-    queries: Floats = normalised(vectors + noise.astype(np.float32))
+    bodies = query_bodies(normalised(vectors + noise.astype(np.float32)), bench.ask)
     shares = np.arange(1, count + 1, dtype=np.float64) ** -ZIPF_S
-    return queries[rng.choice(count, ZIPF_DRAWS, p=shares / shares.sum())]
+    drawn = rng.choice(count, ZIPF_DRAWS, p=shares / shares.sum())
+    return [bodies[number] for number in drawn.tolist()]
 
 
 def _counters(client: Client) -> dict[str, int]:

@@ -14,8 +14,8 @@ from typing import NamedTuple
 from benchmarks import cpu_shares, wrk
 from benchmarks.batch_part import BATCH
 from benchmarks.bench import Bench, running, say
-from benchmarks.cache_part import TEN_MINUTES_MS, zipf_queries
-from benchmarks.query_bodies import batch_bodies, query_bodies
+from benchmarks.cache_part import TEN_MINUTES_MS, zipf_bodies
+from benchmarks.query_bodies import batch_bodies, in_batches, query_bodies
 from benchmarks.results import Row
 from deployments import lifecycle
 from deployments.cache_settings import CacheSettings
@@ -73,7 +73,7 @@ def measure(bench: Bench) -> list[Row]:
     singles = bench.write_bodies("kept.jsonl", query_bodies(bench.data.queries, bench.ask))
     batches = {
         KEPT: bench.write_bodies("kept-batches.jsonl", batch_bodies(bench.data.queries, bench.ask, BATCH)),
-        ZIPF: bench.write_bodies("zipf-batches.jsonl", batch_bodies(zipf_queries(bench), bench.ask, BATCH)),
+        ZIPF: bench.write_bodies("zipf-batches.jsonl", in_batches(zipf_bodies(bench), BATCH)),
     }
     loads: dict[str, list[Load]] = {}
     for _ in range(bench.scale.rounds):
@@ -104,10 +104,10 @@ def measure(bench: Bench) -> list[Row]:
 def _run(info: RunInfo, targets: tuple[wrk.Target, wrk.Target], mix: Mix, seconds: float) -> Load:
     pids = lifecycle.cluster_processes(info)
     before = cpu_shares.take(pids)
-    with ThreadPoolExecutor(len(mix)) as pool:
+    with ThreadPoolExecutor(len(targets)) as pool:
         running_loads = [
             pool.submit(wrk.run, target, connections, seconds) if connections else None
-            for target, connections in zip(targets, mix, strict=True)
+            for target, connections in zip(targets, (mix.batches, mix.singles), strict=True)
         ]
         batches, singles = (None if one is None else one.result() for one in running_loads)
     after = cpu_shares.take(pids)

@@ -25,7 +25,7 @@ def add_cache_metrics(sources: MetricSources, counts: CacheCounts) -> None:
         ("validated_total", "Kept answers that a probe of generations vouched for.", lambda: counts.validated),
         ("unvalidated_total", "Kept answers given unchecked, as staleness allows.", lambda: counts.unvalidated),
         ("moved_shards_total", "Shards searched anew beside the kept parts of others.", lambda: counts.moved_shards),
-        ("shared_searches_total", "Queries that waited for the same query's search.", lambda: counts.shared_searches),
+        ("shared_searches_total", "Queries that shared another's search.", lambda: counts.shared_searches),
         ("cross_shard_total", "Queries for more than one shard, kept or searched.", lambda: counts.cross_shard),
         ("evictions_total", "Answers that had to go for others.", lambda: counts.evictions),
         ("refused_total", "Answers that were not worth the room.", lambda: counts.refused),

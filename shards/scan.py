@@ -34,11 +34,11 @@ def scan(
     `alive` (count,) says which rows count; None means all. Rows short of k are padded with row -1, distance +inf.
     """
     row_count = len(matrix)
+    if alive is not None and np.count_nonzero(alive) < row_count * SPARSE_FRACTION_MAX:
+        return scan_rows(matrix, np.flatnonzero(alive), queries, k, distance)
     width = min(k, row_count)
     rows = np.full((len(queries), width), -1, np.int64)
     distances = np.full((len(queries), width), np.inf, np.float32)
-    if alive is not None and np.count_nonzero(alive) < row_count * SPARSE_FRACTION_MAX:
-        return scan_rows(matrix, np.flatnonzero(alive), queries, k, distance)
     block_rows = max(1, BLOCK_BYTES // max(1, matrix.shape[1] * 4))
     for number, query in enumerate(queries):
         measured = np.empty(row_count, np.float32)
